@@ -1,0 +1,118 @@
+#include "report/chart_scale.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace lithe {
+
+std::vector<double> axis_ticks(double low, double high, int about) {
+  if (!std::isfinite(low) || !std::isfinite(high) || low > high) {
+    low = 0;
+    high = 1;
+  }
+  // Closer than the arithmetic can tell apart counts as equal.
+  if (high - low <= std::max(std::abs(low), std::abs(high)) * 1e-9) {
+    const double margin = low == 0 ? 1 : std::abs(low) * 0.1;
+    low -= margin;
+    high += margin;
+  }
+  const double rough = (high - low) / std::max(about, 1);
+  const double power = std::pow(10.0, std::floor(std::log10(rough)));
+  double step = 10 * power;
+  for (const double factor : {1.0, 2.0, 2.5, 5.0}) {
+    if (factor * power >= rough * 0.999999) {
+      step = factor * power;
+      break;
+    }
+  }
+  const double first = std::floor(low / step + 1e-9);
+  const double last = std::ceil(high / step - 1e-9);
+  std::vector<double> ticks;
+  for (double i = first; i <= last; ++i) {
+    ticks.push_back(i * step + 0.0);  // + 0.0 turns -0 into 0
+  }
+  return ticks;
+}
+
+std::vector<size_t> downsample_extremes(const std::vector<double>& y, size_t max_points) {
+  const size_t n = y.size();
+  std::vector<size_t> kept;
+  if (n <= max_points) {
+    kept.resize(n);
+    for (size_t i = 0; i < n; ++i) {
+      kept[i] = i;
+    }
+    return kept;
+  }
+  const size_t stretches = std::max<size_t>((max_points - 2) / 2, 1);
+  kept.push_back(0);
+  for (size_t b = 0; b < stretches; ++b) {
+    const size_t begin = b * n / stretches;
+    const size_t end = (b + 1) * n / stretches;
+    size_t least = end;
+    size_t most = end;
+    for (size_t i = begin; i < end; ++i) {
+      if (std::isfinite(y[i])) {
+        least = least == end || y[i] < y[least] ? i : least;
+        most = most == end || y[i] > y[most] ? i : most;
+      }
+    }
+    if (least == end) {
+      kept.push_back(begin);
+      continue;
+    }
+    kept.push_back(std::min(least, most));
+    kept.push_back(std::max(least, most));
+  }
+  kept.push_back(n - 1);
+  kept.erase(std::unique(kept.begin(), kept.end()), kept.end());
+  return kept;
+}
+
+std::vector<size_t> downsample_maxima(const std::vector<int64_t>& totals, size_t peak,
+                                      size_t max_points) {
+  const size_t n = totals.size();
+  std::vector<size_t> kept;
+  const size_t stretches = n <= max_points ? n : std::max<size_t>(max_points - 2, 1);
+  for (size_t b = 0; b < stretches; ++b) {
+    const size_t begin = b * n / stretches;
+    const size_t end = (b + 1) * n / stretches;
+    size_t best = begin;
+    for (size_t i = begin; i < end; ++i) {
+      best = totals[i] > totals[best] ? i : best;
+    }
+    // Of equal totals the planner's own peak is the one to show.
+    if (begin <= peak && peak < end && totals[peak] == totals[best]) {
+      best = peak;
+    }
+    kept.push_back(best);
+  }
+  if (n > 0) {
+    kept.push_back(0);
+    kept.push_back(n - 1);
+  }
+  std::sort(kept.begin(), kept.end());
+  kept.erase(std::unique(kept.begin(), kept.end()), kept.end());
+  return kept;
+}
+
+std::vector<double> smooth(const std::vector<double>& y, double span) {
+  const double keep = span > 1 ? 1 - 2 / (span + 1) : 0;
+  double sum = 0;
+  double weight = 0;
+  std::vector<double> out;
+  out.reserve(y.size());
+  for (const double value : y) {
+    if (!std::isfinite(value)) {
+      out.push_back(std::numeric_limits<double>::quiet_NaN());
+      continue;
+    }
+    sum = keep * sum + (1 - keep) * value;
+    weight = keep * weight + (1 - keep);
+    out.push_back(sum / weight);
+  }
+  return out;
+}
+
+}  // namespace lithe

@@ -1,0 +1,25 @@
+// report.html: one self-contained page (inline SVG and CSS, no network).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "report/run_data.h"
+
+namespace lithe {
+
+// The whole page; every part that has no data says so or is left out. All names, keys and recipe
+// text are escaped.
+std::string render_report(const RunData& data);
+
+// The page's style sheet and the script of its tooltips.
+std::string_view report_style();
+std::string_view report_script();
+
+// The scalars of block-style YAML as (dotted path, text), in order: for the summary line only.
+// Lists, quoted multi-line text and flow style are passed over.
+std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view yaml);
+
+}  // namespace lithe

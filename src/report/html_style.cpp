@@ -1,0 +1,160 @@
+#include "report/html.h"
+
+namespace lithe {
+
+// One colour for each memory class, the same in every report; the hues keep apart for the common
+// kinds of colour blindness, and neighbours in the stack differ in lightness too.
+std::string_view report_style() {
+  return R"css(
+:root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1b2129;--soft:#59636f;--line:#e2e6eb;
+--band:#f0f3f6;--blue:#2f5fc4;--blue2:#9db8ea;--orange:#c8590a;--warn:#b3261e;--good:#1c7a46;
+--gap:#c9ced6;--measured:#7a8593;
+--context:#8b929c;--weights:#33539e;--adapters:#9ec54d;--optimizer:#2f9e8f;--kv_cache:#a5479b;
+--saved_activations:#edb83d;--gradients:#d1495b;--temporaries:#79c4ec;--workspace:#7d7a2c;
+--communication:#7b2450}
+@media(prefers-color-scheme:dark){:root{--bg:#11151a;--card:#191f26;--ink:#e7ebf0;--soft:#98a3b0;
+--line:#2b333d;--band:#1f262e;--blue:#86abf5;--blue2:#40598c;--orange:#f4a259;--warn:#ff8a80;
+--good:#6fd19a;--gap:#444d58;--measured:#8a95a3;
+--weights:#5f80d6;--communication:#a8427a;--workspace:#a19d45}}
+*{box-sizing:border-box}
+body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",
+Roboto,"Liberation Sans",sans-serif;font-variant-numeric:tabular-nums}
+main{max-width:1080px;margin:0 auto;padding:36px 20px 56px}
+h1{font-size:28px;line-height:1.2;margin:0;overflow-wrap:anywhere}
+h2{font-size:19px;margin:40px 0 12px}h3{font-size:15px;margin:26px 0 8px}
+.top{display:flex;gap:14px;align-items:center;flex-wrap:wrap}
+.status{font-size:13px;font-weight:600;padding:2px 11px;border-radius:99px;border:1px solid;
+color:var(--soft)}
+.status.finished{color:var(--good)}.status.failed,.status.interrupted{color:var(--warn)}
+.sub{color:var(--soft);margin:6px 0 0}
+.recipe{display:flex;flex-wrap:wrap;gap:6px;margin:14px 0 0;padding:0;list-style:none}
+.recipe li{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:2px 9px;
+font-size:13px;max-width:100%;overflow-wrap:anywhere}
+.recipe span{color:var(--soft)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:22px 0 0}
+.tile,.chart,.card{background:var(--card);border:1px solid var(--line);border-radius:10px}
+.tile{padding:12px 16px}.tile span{color:var(--soft);font-size:13px;display:block}
+.tile b{font-size:23px;font-weight:650;line-height:1.3;white-space:nowrap}
+.tile em{display:block;font-style:normal;color:var(--soft);font-size:12.5px}
+.chart{margin:0;padding:12px 14px 8px;position:relative;min-width:0}
+.grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(380px,100%),1fr));gap:14px;
+margin-top:14px}
+figcaption{display:flex;flex-wrap:wrap;gap:2px 16px;font-size:13px;align-items:baseline;
+margin-bottom:4px}
+figcaption b{font-size:14px;margin-right:auto}
+.key{color:var(--soft);white-space:nowrap}.warn{color:var(--warn)}
+.key i,.cls i,.tip i{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:6px}
+svg{display:block;width:100%;height:auto;overflow:visible}
+.grid{stroke:var(--line);stroke-width:1}
+.tick,.phase{font-size:12px;fill:var(--soft)}.end{text-anchor:end}.mid{text-anchor:middle}
+.line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
+path.raw{stroke:var(--blue2);stroke-width:1.2}path.main{stroke:var(--blue)}
+path.eval{stroke:var(--orange)}
+circle.raw{fill:var(--blue2)}circle.main{fill:var(--blue)}circle.eval{fill:var(--orange)}
+i.raw{background:var(--blue2)}i.main{background:var(--blue)}i.eval{background:var(--orange)}
+.bad{fill:var(--warn)}
+.cursor{stroke:var(--soft);stroke-width:1;visibility:hidden;pointer-events:none}
+.band{fill:var(--band)}.b1{fill:none}
+.area{stroke:var(--card);stroke-width:.6}
+line.peak{stroke:var(--ink);stroke-width:1;stroke-dasharray:3 3}
+circle.peak{fill:var(--ink);stroke:var(--card);stroke-width:1.5}
+.peaklabel{font-size:13px;font-weight:650;fill:var(--ink);paint-order:stroke;stroke:var(--card);
+stroke-width:4px;stroke-linejoin:round}
+.tip{position:absolute;z-index:2;pointer-events:none;background:var(--card);color:var(--ink);
+border:1px solid var(--line);border-radius:8px;padding:7px 11px;font-size:12.5px;line-height:1.45;
+box-shadow:0 6px 22px #0003;max-width:330px;visibility:hidden}
+.tip b{display:block;overflow-wrap:anywhere;margin-bottom:2px}
+.tip div{display:flex;align-items:baseline;white-space:nowrap}.tip em{font-style:normal;
+margin-left:auto;padding-left:18px}
+.card{padding:16px 18px}
+.peaks{display:grid;grid-template-columns:auto 1fr auto;gap:8px 14px;align-items:center;
+font-size:14px;margin-bottom:14px;background:var(--card);border:1px solid var(--line);
+border-radius:10px;padding:14px 18px}
+.peaks>span{color:var(--soft)}.peaks>b{text-align:right;white-space:nowrap}
+.peaks>em{grid-column:2/4;font-style:normal;color:var(--soft);font-size:12.5px;margin-top:-6px}
+.bar{display:flex;height:12px;border-radius:3px;overflow:hidden;background:var(--band)}
+.bar i{display:block;height:100%}.peaks .bar{height:18px}
+.peaks .bar i+i{box-shadow:inset 1px 0 var(--card)}
+.gaps{background:var(--gap)}.measured{background:var(--measured)}
+.scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:10px}
+table{border-collapse:collapse;width:100%;font-size:13.5px}
+th{font-weight:500;color:var(--soft);text-align:left;font-size:12.5px}
+th,td{padding:7px 12px;border-bottom:1px solid var(--line);vertical-align:middle}
+tr:last-child td{border-bottom:0}
+.num{text-align:right;white-space:nowrap}.cls{white-space:nowrap}
+.name{font-family:ui-monospace,"Cascadia Mono","DejaVu Sans Mono",monospace;font-size:12.5px;
+overflow-wrap:anywhere;min-width:180px}
+.wide{width:20%;min-width:90px}.life{width:14%;min-width:90px}
+.span{position:relative;height:12px;background:var(--band);border-radius:3px}
+.span i{position:absolute;top:3px;bottom:3px;min-width:2px;border-radius:2px;background:var(--soft)}
+.span u{position:absolute;top:-2px;bottom:-2px;width:1.5px;background:var(--ink)}
+.less{color:var(--good)}.more{color:var(--warn)}
+.none,.note{color:var(--soft)}.note{font-size:13px;margin:8px 0 0}
+details{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:10px 18px;
+margin-top:14px}
+summary{cursor:pointer;font-weight:600}
+pre{overflow-x:auto;font:12.5px/1.55 ui-monospace,"Cascadia Mono","DejaVu Sans Mono",monospace;margin:
+10px 0}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 20px;margin:10px 0;font-size:14px}
+dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
+.c-context{background:var(--context);fill:var(--context)}
+.c-weights{background:var(--weights);fill:var(--weights)}
+.c-adapters{background:var(--adapters);fill:var(--adapters)}
+.c-optimizer{background:var(--optimizer);fill:var(--optimizer)}
+.c-kv_cache{background:var(--kv_cache);fill:var(--kv_cache)}
+.c-saved_activations{background:var(--saved_activations);fill:var(--saved_activations)}
+.c-gradients{background:var(--gradients);fill:var(--gradients)}
+.c-temporaries{background:var(--temporaries);fill:var(--temporaries)}
+.c-workspace{background:var(--workspace);fill:var(--workspace)}
+.c-communication{background:var(--communication);fill:var(--communication)}
+@media print{.tile,.chart,.scroll,.peaks{break-inside:avoid}body{background:#fff}}
+)css";
+}
+
+std::string_view report_script() {
+  return R"js(
+"use strict";
+for (const figure of document.querySelectorAll("figure.chart")) {
+  const holder = figure.querySelector("script");
+  const svg = figure.querySelector("svg");
+  if (!holder || !svg) continue;
+  const data = JSON.parse(holder.textContent);
+  const cursor = svg.querySelector(".cursor");
+  const tip = figure.appendChild(document.createElement("div"));
+  tip.className = "tip";
+  const hide = () => { tip.style.visibility = cursor.style.visibility = "hidden"; };
+  svg.addEventListener("pointerleave", hide);
+  svg.addEventListener("pointermove", (event) => {
+    const box = svg.getBoundingClientRect();
+    const scale = svg.viewBox.baseVal.width / box.width;
+    const x = (event.clientX - box.left) * scale;
+    let low = 0, high = data.x.length - 1;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if (data.x[middle] < x) low = middle; else high = middle;
+    }
+    const i = x - data.x[low] < data.x[high] - x ? low : high;
+    cursor.setAttribute("x1", data.x[i]);
+    cursor.setAttribute("x2", data.x[i]);
+    tip.replaceChildren();
+    tip.appendChild(document.createElement("b")).textContent = data.t[i];
+    for (const series of data.s) {
+      if (series.v[i] === "") continue;
+      const row = tip.appendChild(document.createElement("div"));
+      row.appendChild(document.createElement("i")).className = series.c;
+      row.append(series.n);
+      row.appendChild(document.createElement("em")).textContent = series.v[i];
+    }
+    const frame = figure.getBoundingClientRect();
+    const at = box.left - frame.left + data.x[i] / scale;
+    const left = at + 14 + tip.offsetWidth > frame.width ? at - 14 - tip.offsetWidth : at + 14;
+    tip.style.left = Math.max(4, left) + "px";
+    const top = event.clientY - frame.top - tip.offsetHeight - 10;
+    tip.style.top = Math.max(4, top) + "px";
+    tip.style.visibility = cursor.style.visibility = "visible";
+  });
+}
+)js";
+}
+
+}  // namespace lithe

@@ -1,0 +1,173 @@
+#include "report/memory_report.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "tensor/core/error.h"
+
+namespace lithe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string compact(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+}  // namespace
+
+int64_t MemoryReport::live_at_peak() const {
+  return std::accumulate(peak_by_class.begin(), peak_by_class.end(), int64_t{0});
+}
+
+Json memory_by_class_json(const MemoryByClass& bytes) {
+  Json json = Json::object();
+  for (int c = 0; c < kMemoryClassCount; ++c) {
+    json[std::string(memory_class_name(static_cast<MemoryClass>(c)))] =
+        bytes[static_cast<size_t>(c)];
+  }
+  return json;
+}
+
+Json to_json(const MemoryReport& report) {
+  Json json;
+  json["device"] = report.device;
+  json["predicted_peak_bytes"] = report.predicted_peak_bytes;
+  json["measured_peak_bytes"] =
+      report.measured_peak_bytes < 0 ? Json(nullptr) : Json(report.measured_peak_bytes);
+  json["persistent_bytes"] = report.persistent_bytes;
+  json["arena_bytes"] = report.arena_bytes;
+  json["peak_position"] = report.peak_position;
+  json["memory"] = memory_by_class_json(report.peak_by_class);
+
+  Json& passes = json["passes"] = Json::array();
+  for (const PassRow& pass : report.passes) {
+    passes.push_back({{"name", pass.name},
+                      {"what", pass.what},
+                      {"sites", pass.sites},
+                      {"bytes_before", pass.bytes_before},
+                      {"bytes_after", pass.bytes_after},
+                      {"note", pass.note}});
+  }
+  Json& values = json["values"] = Json::array();
+  for (const PlannedValue& value : report.values) {
+    values.push_back({{"name", value.name},
+                      {"bytes", value.bytes},
+                      {"class", memory_class_name(value.cls)},
+                      {"offset", value.offset},
+                      {"first_use", value.first},
+                      {"last_use", value.last}});
+  }
+  json["order"] = report.order;
+  Json& timeline = json["timeline"] = Json::object();
+  for (int c = 0; c < kMemoryClassCount; ++c) {
+    std::vector<int64_t> column;
+    column.reserve(report.timeline.size());
+    for (const MemoryByClass& live : report.timeline) {
+      column.push_back(live[static_cast<size_t>(c)]);
+    }
+    if (std::any_of(column.begin(), column.end(), [](int64_t b) { return b != 0; })) {
+      timeline[std::string(memory_class_name(static_cast<MemoryClass>(c)))] = std::move(column);
+    }
+  }
+  return json;
+}
+
+MemoryReport memory_report_from_json(const Json& json, const std::string& where) {
+  const auto class_of = [&](const std::string& name) {
+    const auto cls = memory_class_from_name(name);
+    if (!cls) {
+      throw FileError(where, "memory class \"{}\" is unknown; write the file again", name);
+    }
+    return *cls;
+  };
+  try {
+    MemoryReport report;
+    report.device = json.at("device").get<std::string>();
+    report.predicted_peak_bytes = json.at("predicted_peak_bytes").get<int64_t>();
+    const Json& measured = json.at("measured_peak_bytes");
+    report.measured_peak_bytes = measured.is_null() ? -1 : measured.get<int64_t>();
+    report.persistent_bytes = json.at("persistent_bytes").get<int64_t>();
+    report.arena_bytes = json.at("arena_bytes").get<int64_t>();
+    report.peak_position = json.at("peak_position").get<int>();
+    for (const auto& [key, bytes] : json.at("memory").items()) {
+      report.peak_by_class[static_cast<size_t>(class_of(key))] = bytes.get<int64_t>();
+    }
+    for (const Json& pass : json.at("passes")) {
+      report.passes.push_back(
+          {pass.at("name").get<std::string>(), pass.at("what").get<std::string>(),
+           pass.at("sites").get<int64_t>(), pass.at("bytes_before").get<int64_t>(),
+           pass.at("bytes_after").get<int64_t>(), pass.at("note").get<std::string>()});
+    }
+    for (const Json& value : json.at("values")) {
+      report.values.push_back({value.at("name").get<std::string>(),
+                               value.at("bytes").get<int64_t>(), value.at("offset").get<int64_t>(),
+                               class_of(value.at("class").get<std::string>()),
+                               value.at("first_use").get<int>(), value.at("last_use").get<int>()});
+    }
+    report.order = json.at("order").get<std::vector<std::string>>();
+    const Json& timeline = json.at("timeline");
+    if (!timeline.empty()) {
+      report.timeline.resize(report.order.size());
+    }
+    for (const auto& [key, column] : timeline.items()) {
+      const auto bytes = column.get<std::vector<int64_t>>();
+      if (bytes.size() != report.order.size()) {
+        throw FileError(where,
+                        "timeline of {} has {} positions and the order has {}; write the "
+                        "file again",
+                        key, bytes.size(), report.order.size());
+      }
+      for (size_t i = 0; i < bytes.size(); ++i) {
+        report.timeline[i][static_cast<size_t>(class_of(key))] = bytes[i];
+      }
+    }
+    return report;
+  } catch (const nlohmann::json::exception& error) {
+    throw FileError(where, "not a memory report: {}; write the file again", error.what());
+  }
+}
+
+std::vector<const PlannedValue*> largest_at_peak(const MemoryReport& report, size_t count) {
+  std::vector<const PlannedValue*> alive;
+  for (const PlannedValue& value : report.values) {
+    if (value.first <= report.peak_position && report.peak_position <= value.last) {
+      alive.push_back(&value);
+    }
+  }
+  const auto larger = [](const PlannedValue* a, const PlannedValue* b) {
+    return a->bytes != b->bytes ? a->bytes > b->bytes : a->name < b->name;
+  };
+  count = std::min(count, alive.size());
+  std::partial_sort(alive.begin(), alive.begin() + static_cast<std::ptrdiff_t>(count), alive.end(),
+                    larger);
+  alive.resize(count);
+  return alive;
+}
+
+std::string dump_readable(const Json& json) {
+  if (!json.is_object()) {
+    return compact(json) + "\n";
+  }
+  std::string text = "{";
+  const char* separator = "\n";
+  for (const auto& [key, member] : json.items()) {
+    text += separator;
+    separator = ",\n";
+    text += "  " + compact(Json(key)) + ": ";
+    if (member.is_array() && !member.empty() && member.front().is_object()) {
+      const char* inner = "[\n";
+      for (const Json& element : member) {
+        text += inner;
+        inner = ",\n";
+        text += "    " + compact(element);
+      }
+      text += "\n  ]";
+    } else {
+      text += compact(member);
+    }
+  }
+  return text + "\n}\n";
+}
+
+}  // namespace lithe

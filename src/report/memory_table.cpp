@@ -1,0 +1,150 @@
+#include "report/memory_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "report/units.h"
+
+namespace lithe {
+namespace {
+
+enum class Align { kLeft, kRight };
+
+// Names come from files; a control character must not reach the terminal.
+std::string printable(const std::string& text) {
+  std::string out = text;
+  std::replace_if(
+      out.begin(), out.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+  return out;
+}
+
+// Aligned columns, two spaces apart, without trailing blanks. The first row is the heading.
+std::string align_columns(const std::vector<std::vector<std::string>>& rows,
+                          const std::vector<Align>& align) {
+  std::vector<int> width(align.size(), 0);
+  for (const auto& row : rows) {
+    for (size_t c = 0; c < row.size(); ++c) {
+      width[c] = std::max(width[c], display_width(row[c]));
+    }
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t c = 0; c < row.size(); ++c) {
+      const std::string blank(static_cast<size_t>(width[c] - display_width(row[c])), ' ');
+      line += "  ";
+      line += align[c] == Align::kLeft ? row[c] + blank : blank + row[c];
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+// The classes share one unit, so that the column can be compared at a glance.
+std::string mebibytes(int64_t bytes) {
+  return fmt::format("{:.2f} MiB", static_cast<double>(bytes) / (1024.0 * 1024.0));
+}
+
+std::string lifetime(const PlannedValue& value, const MemoryReport& report) {
+  if (value.first < 0) {
+    return value.last >= static_cast<int>(report.order.size()) ? "always"
+                                                               : fmt::format("..{}", value.last);
+  }
+  return fmt::format("{}..{}", value.first, value.last);
+}
+
+}  // namespace
+
+std::string peak_difference(const MemoryReport& report) {
+  if (report.measured_peak_bytes < 0 || report.predicted_peak_bytes <= 0) {
+    return "not measured";
+  }
+  if (report.measured_peak_bytes == report.predicted_peak_bytes) {
+    return "exact";
+  }
+  return fmt::format(
+      "{:+.2f} %",
+      100.0 * static_cast<double>(report.measured_peak_bytes - report.predicted_peak_bytes) /
+          static_cast<double>(report.predicted_peak_bytes));
+}
+
+std::string pass_table(const MemoryReport& report) {
+  if (report.passes.empty()) {
+    return "";
+  }
+  std::vector<std::vector<std::string>> rows = {
+      {"pass", "sites", "peak before", "peak after", "change", "what"}};
+  for (const PassRow& pass : report.passes) {
+    std::string what = printable(pass.what);
+    if (!pass.note.empty()) {
+      what += " (" + printable(pass.note) + ")";
+    }
+    const int64_t change = pass.bytes_after - pass.bytes_before;
+    rows.push_back({printable(pass.name), fmt::format("{}", pass.sites),
+                    format_bytes(pass.bytes_before), format_bytes(pass.bytes_after),
+                    pass.bytes_before > 0
+                        ? fmt::format("{:+.1f} %", 100.0 * static_cast<double>(change) /
+                                                       static_cast<double>(pass.bytes_before))
+                        : "–",
+                    what});
+  }
+  return "Passes\n" + align_columns(rows, {Align::kLeft, Align::kRight, Align::kRight,
+                                           Align::kRight, Align::kRight, Align::kLeft});
+}
+
+std::string memory_table(const MemoryReport& report) {
+  const int64_t live = report.live_at_peak();
+  std::string text = "Memory at the peak";
+  if (!report.device.empty()) {
+    text += " on " + printable(report.device);
+  }
+  text += "\n";
+
+  std::vector<std::vector<std::string>> rows = {{"class", "bytes", "share"}};
+  for (int c = 0; c < kMemoryClassCount; ++c) {
+    const int64_t bytes = report.peak_by_class[static_cast<size_t>(c)];
+    if (bytes != 0) {
+      rows.push_back({std::string(memory_class_name(static_cast<MemoryClass>(c))), mebibytes(bytes),
+                      format_share(bytes, report.predicted_peak_bytes)});
+    }
+  }
+  if (report.predicted_peak_bytes > live) {
+    rows.push_back({"alignment and gaps", mebibytes(report.predicted_peak_bytes - live),
+                    format_share(report.predicted_peak_bytes - live, report.predicted_peak_bytes)});
+  }
+  rows.push_back({"predicted peak", mebibytes(report.predicted_peak_bytes),
+                  report.predicted_peak_bytes > 0 ? "100.0 %" : "–"});
+  if (report.measured_peak_bytes >= 0) {
+    rows.push_back(
+        {"measured peak", mebibytes(report.measured_peak_bytes), peak_difference(report)});
+  }
+  text += align_columns(rows, {Align::kLeft, Align::kRight, Align::kRight});
+  text += fmt::format("  = {} persistent + {} arena\n", format_bytes(report.persistent_bytes),
+                      format_bytes(report.arena_bytes));
+
+  const auto largest = largest_at_peak(report, 10);
+  if (!largest.empty()) {
+    const size_t position = static_cast<size_t>(std::max(report.peak_position, 0));
+    text +=
+        fmt::format("\nLargest values alive at the peak (position {} of {}{})\n",
+                    report.peak_position, report.order.size(),
+                    position < report.order.size() ? ", " + printable(report.order[position]) : "");
+    rows = {{"bytes", "share", "class", "lifetime", "value"}};
+    for (const PlannedValue* value : largest) {
+      rows.push_back({format_bytes(value->bytes),
+                      format_share(value->bytes, report.predicted_peak_bytes),
+                      std::string(memory_class_name(value->cls)), lifetime(*value, report),
+                      printable(value->name)});
+    }
+    text += align_columns(
+        rows, {Align::kRight, Align::kRight, Align::kLeft, Align::kRight, Align::kLeft});
+  }
+  const std::string passes = pass_table(report);
+  return passes.empty() ? text : text + "\n" + passes;
+}
+
+}  // namespace lithe

@@ -1,0 +1,85 @@
+// Device memory behind one interface. The engine asks for few, large blocks: the persistent block
+// (weights, optimizer state) and the arena; `used` and `peak` are what the plan is compared with.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace lithe {
+
+enum class DeviceKind : uint8_t { cpu, cuda };
+
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+
+  virtual DeviceKind kind() const = 0;
+  virtual std::string description() const = 0;  // "cpu, 2 threads", "NVIDIA H100 80GB HBM3"
+  virtual int64_t available_bytes() const = 0;  // what a new allocation may take
+
+  // 256-byte aligned, not initialised; throws MemoryError, naming `what`, when it does not fit.
+  virtual void* allocate(int64_t bytes, std::string_view what) = 0;
+  virtual void release(void* block, int64_t bytes) noexcept = 0;
+
+  virtual void copy_in(void* device, const void* host, int64_t bytes) = 0;
+  virtual void copy_out(void* host, const void* device, int64_t bytes) = 0;
+  virtual void fill(void* device, uint8_t byte, int64_t bytes) = 0;
+  virtual void synchronize() = 0;
+  virtual void* stream() const { return nullptr; }  // cudaStream_t on CUDA
+
+  int64_t used_bytes() const { return used_; }
+  int64_t peak_bytes() const { return peak_; }
+
+ protected:
+  void count(int64_t delta) {
+    used_ += delta;
+    peak_ = used_ > peak_ ? used_ : peak_;
+  }
+
+ private:
+  int64_t used_ = 0;
+  int64_t peak_ = 0;
+};
+
+std::shared_ptr<DeviceMemory> cpu_memory();
+// Throws DeviceError where the build or the machine has no CUDA device of that index.
+std::shared_ptr<DeviceMemory> cuda_memory(int index);
+bool cuda_available();
+int cuda_device_count();
+
+// One block of device memory, released with its owner.
+class Block {
+ public:
+  Block() = default;
+  Block(std::shared_ptr<DeviceMemory> memory, int64_t bytes, std::string_view what)
+      : memory_(std::move(memory)), data_(memory_->allocate(bytes, what)), bytes_(bytes) {}
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  Block(Block&& other) noexcept { swap(other); }
+  Block& operator=(Block&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Block() {
+    if (data_ != nullptr) {
+      memory_->release(data_, bytes_);
+    }
+  }
+
+  void* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  void swap(Block& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+  std::shared_ptr<DeviceMemory> memory_;
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace lithe

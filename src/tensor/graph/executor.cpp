@@ -1,0 +1,193 @@
+#include "tensor/graph/executor.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "tensor/core/error.h"
+
+namespace lithe {
+namespace {
+
+// All bits set is NaN in every floating type.
+constexpr uint8_t kPoison = 0xff;
+
+void check_same(std::string_view where, const TensorRef& device, const Tensor& host) {
+  if (device.shape != host.shape() || device.dtype != host.dtype()) {
+    throw ShapeError(where, "is {} {}, the given tensor {} {}", dtype_name(device.dtype),
+                     device.shape, dtype_name(host.dtype()), host.shape());
+  }
+}
+
+}  // namespace
+
+Executor::Executor(std::shared_ptr<DeviceMemory> memory, KernelLookup lookup,
+                   const SlotTable& slots)
+    : memory_(std::move(memory)), lookup_(lookup), slots_(&slots) {
+  int64_t total = 0;
+  for (SlotId s = 0; s < slots.size(); ++s) {
+    slot_offset_.push_back(total);
+    total = checked_add(total,
+                        round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
+  }
+  slots_block_ = Block(memory_, total, "weights and optimizer state");
+}
+
+void Executor::reserve_arena(int64_t bytes) {
+  if (bytes > arena_.bytes() || arena_.data() == nullptr) {
+    arena_ = Block();  // first give back, so that the two never coexist
+    arena_ = Block(memory_, bytes, "the step's arena");
+  }
+}
+
+TensorRef Executor::slot(SlotId id) const {
+  const Slot& s = (*slots_)[id];
+  return {static_cast<std::byte*>(slots_block_.data()) + slot_offset_[static_cast<size_t>(id)],
+          s.dtype, s.shape};
+}
+
+TensorRef Executor::address(const Graph& graph, const Plan& plan, ValueId v) const {
+  if (v == kNoValue) {
+    return {};
+  }
+  const Value& value = graph.value(v);
+  const Placement& place = plan.placement[static_cast<size_t>(v)];
+  if (place.block == Placement::Block::slot) {
+    // Follow overwriting nodes back to the leaf.
+    ValueId leaf = v;
+    while (graph.value(leaf).slot == kNoSlot) {
+      const NodeId producer = graph.value(leaf).producer;
+      for (const AliasRule& rule : graph.node(producer).op->aliases) {
+        if (rule.output == graph.value(leaf).output_index && rule.kind != Alias::none) {
+          leaf = graph.in(producer, rule.input);
+          break;
+        }
+      }
+    }
+    return {slot(graph.value(leaf).slot).data, value.dtype, value.shape};
+  }
+  return {static_cast<std::byte*>(arena_.data()) + place.offset, value.dtype, value.shape};
+}
+
+Program Executor::bind(const Graph& graph, const Plan& plan) {
+  reserve_arena(plan.arena_bytes);
+  Program program;
+  program.graph_ = &graph;
+  program.plan_ = &plan;
+  size_t operands = 0;
+  for (NodeId n : plan.order) {
+    operands += graph.inputs(n).size() + graph.outputs(n).size();
+  }
+  program.refs_.reserve(operands);  // spans below point into it
+  for (size_t p = 0; p < plan.order.size(); ++p) {
+    const NodeId n = plan.order[p];
+    const OpDef& op = *graph.node(n).op;
+    const Kernel kernel = lookup_(op);
+    if (kernel == nullptr) {
+      throw DeviceError(graph.node_name(n), "the op '{}' has no kernel on {}; use --device cpu",
+                        op.name, memory_->description());
+    }
+    const size_t begin = program.refs_.size();
+    for (ValueId v : graph.inputs(n)) {
+      program.refs_.push_back(address(graph, plan, v));
+    }
+    for (ValueId v : graph.outputs(n)) {
+      program.refs_.push_back(address(graph, plan, v));
+    }
+    const size_t inputs = graph.inputs(n).size();
+    Program::Call call{kernel, {}};
+    call.args.op = op.name;
+    call.args.in = {program.refs_.data() + begin, inputs};
+    call.args.out = {program.refs_.data() + begin + inputs, graph.outputs(n).size()};
+    call.args.attrs = &graph.node(n).attrs;
+    call.args.stream = memory_->stream();
+    if (const int32_t scratch = plan.scratch[p]; scratch >= 0) {
+      const Buffer& b = plan.buffers[static_cast<size_t>(scratch)];
+      call.args.workspace = static_cast<std::byte*>(arena_.data()) + b.offset;
+      call.args.workspace_bytes = b.bytes;
+    }
+    program.calls_.push_back(call);
+  }
+  return program;
+}
+
+void Executor::write_slot(SlotId id, const Tensor& value) {
+  const TensorRef to = slot(id);
+  check_same((*slots_)[id].name, to, value);
+  memory_->copy_in(to.data, value.data(), value.bytes());
+}
+
+Tensor Executor::read_slot(SlotId id) const {
+  const TensorRef from = slot(id);
+  Tensor out(from.dtype, from.shape);
+  memory_->copy_out(out.data(), from.data, out.bytes());
+  return out;
+}
+
+TensorRef Executor::ref(const Program& program, ValueId value) const {
+  return address(program.graph(), program.plan(), value);
+}
+
+void Executor::write(const Program& program, ValueId value, const Tensor& data) {
+  const TensorRef to = ref(program, value);
+  check_same(program.graph().name(value), to, data);
+  memory_->copy_in(to.data, data.data(), data.bytes());
+}
+
+Tensor Executor::read(const Program& program, ValueId value) const {
+  const TensorRef from = ref(program, value);
+  Tensor out(from.dtype, from.shape);
+  memory_->copy_out(out.data(), from.data, out.bytes());
+  return out;
+}
+
+void Executor::run(const Program& program) {
+  for (const Program::Call& call : program.calls_) {
+    call.kernel(call.args);
+  }
+}
+
+void Executor::run_profiled(const Program& program, const std::function<void(int, double)>& after) {
+  using Clock = std::chrono::steady_clock;
+  memory_->synchronize();
+  for (size_t p = 0; p < program.calls_.size(); ++p) {
+    const auto start = Clock::now();
+    program.calls_[p].kernel(program.calls_[p].args);
+    memory_->synchronize();
+    after(static_cast<int>(p), std::chrono::duration<double>(Clock::now() - start).count());
+  }
+}
+
+void Executor::run_poisoned(const Program& program) {
+  const Plan& plan = program.plan();
+  const auto poison = [&](const Buffer& b) {
+    memory_->fill(static_cast<std::byte*>(arena_.data()) + b.offset, kPoison, b.bytes);
+  };
+  std::vector<std::vector<const Buffer*>> born(plan.order.size() + 1);
+  std::vector<std::vector<const Buffer*>> dying(plan.order.size() + 1);
+  for (const Buffer& b : plan.buffers) {
+    if (b.first >= 0) {
+      born[static_cast<size_t>(b.first)].push_back(&b);
+    }
+    dying[static_cast<size_t>(b.last)].push_back(&b);
+  }
+  for (size_t p = 0; p < program.calls_.size(); ++p) {
+    std::for_each(born[p].begin(), born[p].end(), [&](const Buffer* b) { poison(*b); });
+    program.calls_[p].kernel(program.calls_[p].args);
+    std::for_each(dying[p].begin(), dying[p].end(), [&](const Buffer* b) { poison(*b); });
+  }
+}
+
+void Executor::mark_arena(uint8_t byte) { memory_->fill(arena_.data(), byte, arena_.bytes()); }
+
+int64_t Executor::touched_arena_bytes(uint8_t byte) const {
+  std::vector<uint8_t> host(static_cast<size_t>(arena_.bytes()));
+  memory_->copy_out(host.data(), arena_.data(), arena_.bytes());
+  for (size_t i = host.size(); i > 0; --i) {
+    if (host[i - 1] != byte) {
+      return static_cast<int64_t>(i);
+    }
+  }
+  return 0;
+}
+
+}  // namespace lithe

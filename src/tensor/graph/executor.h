@@ -1,0 +1,81 @@
+// Runs planned graphs on one device: two blocks of memory, the slots and the arena, each allocated
+// once; a step is then a list of kernel calls with fixed addresses.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "tensor/core/memory.h"
+#include "tensor/graph/plan.h"
+
+namespace lithe {
+
+// Finds the kernel of an op on a device; null: the device has none.
+using KernelLookup = Kernel (*)(const OpDef&);
+
+class Executor;
+
+// A planned graph bound to an executor's memory. Valid while the executor lives and its blocks stay.
+class Program {
+ public:
+  const Graph& graph() const { return *graph_; }
+  const Plan& plan() const { return *plan_; }
+
+ private:
+  friend class Executor;
+  struct Call {
+    Kernel kernel;
+    KernelArgs args;
+  };
+  const Graph* graph_ = nullptr;
+  const Plan* plan_ = nullptr;
+  std::vector<TensorRef> refs_;
+  std::vector<Call> calls_;
+};
+
+class Executor {
+ public:
+  // Allocates the slot block. `lookup` is the device's kernel table.
+  Executor(std::shared_ptr<DeviceMemory> memory, KernelLookup lookup, const SlotTable& slots);
+
+  // Makes the arena at least this large; existing programs become invalid when it grows.
+  void reserve_arena(int64_t bytes);
+  // Both must outlive the program. Throws DeviceError naming an op without a kernel on this device.
+  Program bind(const Graph& graph, const Plan& plan);
+
+  void write_slot(SlotId slot, const Tensor& value);  // shapes and dtypes must match
+  Tensor read_slot(SlotId slot) const;
+  TensorRef slot(SlotId slot) const;
+  void write(const Program& program, ValueId value, const Tensor& data);
+  Tensor read(const Program& program, ValueId value) const;
+  TensorRef ref(const Program& program, ValueId value) const;
+
+  void run(const Program& program);
+  // Calls `after(position, seconds)` behind every node; synchronises, so it is for profiles only.
+  void run_profiled(const Program& program, const std::function<void(int, double)>& after);
+  // Fills every buffer with NaN bytes before it is written and after its last use, so that a read
+  // outside a value's life shows in the results. Slow; for tests.
+  void run_poisoned(const Program& program);
+
+  // Fills the arena with `byte`; the highest byte changed by later steps, counted from its start.
+  void mark_arena(uint8_t byte);
+  int64_t touched_arena_bytes(uint8_t byte) const;
+
+  DeviceMemory& memory() const { return *memory_; }
+  int64_t slot_block_bytes() const { return slots_block_.bytes(); }
+  int64_t arena_bytes() const { return arena_.bytes(); }
+
+ private:
+  TensorRef address(const Graph& graph, const Plan& plan, ValueId v) const;
+
+  std::shared_ptr<DeviceMemory> memory_;
+  KernelLookup lookup_;
+  const SlotTable* slots_;
+  std::vector<int64_t> slot_offset_;
+  Block slots_block_;
+  Block arena_;
+};
+
+}  // namespace lithe

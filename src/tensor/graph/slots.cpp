@@ -1,0 +1,71 @@
+#include "tensor/graph/slots.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "tensor/core/convert.h"
+#include "tensor/core/error.h"
+#include "tensor/core/philox.h"
+
+namespace lithe {
+namespace {
+
+// FNV-1a: stable across machines and builds, unlike std::hash.
+uint64_t name_hash(std::string_view name) {
+  uint64_t h = 1469598103934665603ull;
+  for (char c : name) {
+    h = (h ^ static_cast<uint8_t>(c)) * 1099511628211ull;
+  }
+  return h;
+}
+
+double unit(uint32_t word) { return (static_cast<double>(word) + 0.5) / 4294967296.0; }
+
+double draw(const Init& init, uint64_t seed, uint64_t stream, uint64_t index) {
+  if (init.kind == Init::Kind::uniform) {
+    return init.scale * (2 * unit(philox(seed, stream, index).word[0]) - 1);
+  }
+  // Box-Muller; a truncated draw is repeated from the next attempt's counter.
+  for (uint64_t attempt = 0;; ++attempt) {
+    const PhiloxBlock r = philox(seed, mix(stream, attempt), index);
+    const double z = std::sqrt(-2 * std::log(unit(r.word[0]))) *
+                     std::cos(2 * std::numbers::pi * unit(r.word[1]));
+    if (init.kind == Init::Kind::normal || std::abs(z) <= 2) {
+      return init.scale * z;
+    }
+  }
+}
+
+}  // namespace
+
+SlotId SlotTable::add(Slot slot) {
+  if (by_name_.contains(slot.name)) {
+    throw GraphError("slots", "the name '{}' is taken; names must be unique", slot.name);
+  }
+  slots_.push_back(std::move(slot));
+  const auto id = static_cast<SlotId>(slots_.size() - 1);
+  by_name_.emplace(slots_.back().name, id);
+  return id;
+}
+
+SlotId SlotTable::find(std::string_view name) const {
+  const auto it = by_name_.find(name);
+  return it == by_name_.end() ? kNoSlot : it->second;
+}
+
+Tensor initial_value(const Slot& slot, uint64_t seed) {
+  Tensor out(slot.dtype, slot.shape);
+  const uint64_t stream = name_hash(slot.name);
+  dispatch_any(slot.dtype, slot.name, [&]<typename T>() {
+    auto values = out.as<T>();
+#pragma omp parallel for if (values.size() > 65536)
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double v = slot.init.kind == Init::Kind::constant ? slot.init.scale
+                                                              : draw(slot.init, seed, stream, i);
+      values[i] = convert<T>(v);
+    }
+  });
+  return out;
+}
+
+}  // namespace lithe

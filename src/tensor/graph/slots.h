@@ -1,0 +1,59 @@
+// Slots: the tensors that outlive a step (weights, optimizer state, gradient accumulators, buffers).
+// Graphs are rebuilt at will and refer to slots by number; one table lives for the whole run.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "tensor/core/memory_class.h"
+#include "tensor/core/tensor.h"
+
+namespace lithe {
+
+using SlotId = int32_t;
+inline constexpr SlotId kNoSlot = -1;
+
+enum class SlotKind : uint8_t { parameter, state };
+
+// How a slot is filled before the first step; a pure function of (seed, name).
+struct Init {
+  enum class Kind : uint8_t { constant, normal, truncated_normal, uniform } kind = Kind::constant;
+  // constant: the value; normal: standard deviation (truncated at 2 of them); uniform: half width.
+  double scale = 0;
+
+  static Init zeros() { return {}; }
+  static Init ones() { return {Kind::constant, 1.0}; }
+  static Init normal(double std) { return {Kind::normal, std}; }
+  static Init truncated_normal(double std) { return {Kind::truncated_normal, std}; }
+  static Init uniform(double half_width) { return {Kind::uniform, half_width}; }
+};
+
+struct Slot {
+  std::string name;  // dotted, as in the file; unique
+  DType dtype = DType::f32;
+  Shape shape;
+  MemoryClass cls = MemoryClass::weights;
+  SlotKind kind = SlotKind::parameter;
+  Init init;
+  bool trainable = false;  // parameters only; the freeze pass clears it
+};
+
+class SlotTable {
+ public:
+  SlotId add(Slot slot);  // throws GraphError when the name is taken
+  SlotId find(std::string_view name) const;  // kNoSlot when absent
+  Slot& operator[](SlotId id) { return slots_[static_cast<size_t>(id)]; }
+  const Slot& operator[](SlotId id) const { return slots_[static_cast<size_t>(id)]; }
+  int size() const { return static_cast<int>(slots_.size()); }
+
+ private:
+  std::deque<Slot> slots_;  // stable addresses: names are indexed by view
+  std::unordered_map<std::string_view, SlotId> by_name_;
+};
+
+// The initial value of a slot.
+Tensor initial_value(const Slot& slot, uint64_t seed);
+
+}  // namespace lithe

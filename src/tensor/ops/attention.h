@@ -1,0 +1,26 @@
+// Scaled dot-product attention, computed in blocks of keys with a running maximum and sum, so that
+// no [T, S] matrix is ever stored; backward recomputes the probabilities from the log-sum-exp.
+#pragma once
+
+#include "tensor/graph/gradient.h"
+
+namespace lithe {
+
+struct AttentionAttrs {
+  double scale = 1;  // usually 1 / sqrt(D)
+  bool causal = false;
+  double dropout = 0;      // on the probabilities
+  uint64_t dropout_key = 0;  // see dropout.h
+};
+
+// q [B, T, N, D]; k, v [B, S, K, D] with N a multiple of K (grouped heads); key_mask boolean [B, S] or
+// kNoValue; rng as in dropout.h, needed when dropout > 0. Returns [B, T, N, D]. The op's second output
+// is the log-sum-exp [B, N, T] in fp32 (fp64 for fp64). Dropout's element index is that of the full
+// probability tensor [B, N, T, S], so the unfused definition draws the same mask.
+// Definition: transpose to [B, N, T, D], matmul, softmax, dropout, matmul, transpose.
+ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
+                  ValueId key_mask = kNoValue, ValueId rng = kNoValue);
+
+extern const OpDef attention_op, attention_grad_op;
+
+}  // namespace lithe

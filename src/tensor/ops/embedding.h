@@ -1,0 +1,13 @@
+// Table lookup: table [V, H], ids int64 [...] -> [..., H]. The gradient adds rows in a fixed order.
+#pragma once
+
+#include "tensor/graph/gradient.h"
+
+namespace lithe {
+
+// Ids outside [0, V) are an error on the CPU (ShapeError naming the id and V).
+ValueId embedding(Graph& graph, ValueId table, ValueId ids);
+
+extern const OpDef embedding_op, embedding_grad_op;
+
+}  // namespace lithe

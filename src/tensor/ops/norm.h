@@ -1,0 +1,28 @@
+// Normalisations; statistics in fp32 (fp64 for fp64), biased variance. Backward keeps the input and
+// 8 bytes a row (mean, 1/std), or 4 for RMS norm (specs/slimfit.md 1.4).
+#pragma once
+
+#include "tensor/graph/gradient.h"
+
+namespace lithe {
+
+struct NormAttrs {
+  double eps = 1e-12;
+  int groups = 1;  // group norm only
+};
+
+// Over the last dimension; gamma and beta [H].
+ValueId layer_norm(Graph& graph, ValueId x, ValueId gamma, ValueId beta, double eps);
+// x / sqrt(mean(x²) + eps) * gamma over the last dimension.
+ValueId rms_norm(Graph& graph, ValueId x, ValueId gamma, double eps);
+// x [B, ..., C] (channels last), statistics over all positions and the C / groups channels of a group;
+// gamma and beta [C].
+ValueId group_norm(Graph& graph, ValueId x, ValueId gamma, ValueId beta, int groups, double eps);
+
+extern const OpDef layer_norm_op, rms_norm_op, group_norm_op;
+// Split gradients: dx, and the parameters' (dgamma, dbeta), so that freezing either drops its work;
+// beta's gradient alone (sum of dy) keeps nothing: bias_grad_op of matmul.h.
+extern const OpDef layer_norm_dx_op, layer_norm_dgamma_op, rms_norm_dx_op, rms_norm_dgamma_op,
+    group_norm_dx_op, group_norm_dgamma_op;
+
+}  // namespace lithe

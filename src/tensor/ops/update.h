@@ -1,0 +1,51 @@
+// Optimizer updates as nodes: they overwrite slots, so a gradient dies in its update.
+#pragma once
+
+#include "tensor/graph/gradient.h"
+
+namespace lithe {
+
+// Where epsilon enters (specs/slimfit.md 5.4).
+enum class AdamEpsilon : uint8_t {
+  corrected,    // w -= lr m̂ / (sqrt(v̂) + eps), decay before the update (PyTorch)
+  uncorrected,  // w -= lr sqrt(1-b2^t)/(1-b1^t) m / (sqrt(v) + eps), decay after it
+};
+struct AdamWAttrs {
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double weight_decay = 0;  // decoupled: w -= lr wd w
+  AdamEpsilon epsilon = AdamEpsilon::corrected;
+};
+// weight, m, v: slots of one shape (m, v fp32, or fp64 for fp64 weights); step: int64 [1] slot, counted per
+// tensor and only when it is updated; lr: fp32 [1] input; grad_scale: fp32 [1] factor on the gradient or kNoValue.
+struct AdamWInputs {
+  ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue;
+};
+void adamw(Graph& graph, const AdamWInputs& inputs, const AdamWAttrs& attrs);
+
+struct SgdAttrs {
+  double momentum = 0, weight_decay = 0;  // decay is added to the gradient, as in PyTorch
+  bool nesterov = false;
+};
+struct SgdInputs {
+  ValueId weight, gradient, velocity = kNoValue, step = kNoValue, lr, grad_scale = kNoValue;
+};
+// velocity (slot) and step (int64 [1] slot) are needed with momentum; the first step sets velocity = gradient.
+void sgd(Graph& graph, const SgdInputs& inputs, const SgdAttrs& attrs);
+
+// sum += gradient, sum a slot: gradient accumulation over micro-batches. Returns the new sum's value.
+ValueId accumulate(Graph& graph, ValueId sum, ValueId gradient);
+// slot := 0, after its last read.
+void clear(Graph& graph, ValueId slot);
+
+// Sum of squares of x, fp32 [1] (fp64 for fp64), in a fixed order.
+ValueId sum_squares(Graph& graph, ValueId x);
+// From the sums of squares of all gradients: global norm, and min(1, max_norm / (norm + 1e-6)), fp32 [1].
+struct ClipOut {
+  ValueId norm = kNoValue;
+  ValueId factor = kNoValue;
+};
+ClipOut clip_factor(Graph& graph, std::span<const ValueId> sums_of_squares, double max_norm);
+
+extern const OpDef adamw_op, sgd_op, accumulate_op, clear_op, sum_squares_op, clip_factor_op;
+
+}  // namespace lithe
