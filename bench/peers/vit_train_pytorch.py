@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -228,7 +229,7 @@ def measure(a: argparse.Namespace, attention: str) -> dict:
             loss = train_step(a.warmup + index)
             marks[index + 1].record()
         torch.cuda.synchronize()
-        times = [first.elapsed_time(second) for first, second in zip(marks, marks[1:])]
+        times = [first.elapsed_time(second) for first, second in pairwise(marks)]
     else:
         times = []
         for index in range(a.steps):

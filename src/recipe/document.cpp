@@ -65,9 +65,19 @@ void check_bytes(const std::string& text, const Source& source) {
   }
 }
 
+constexpr const char* kNoAliases =
+    "anchors and aliases are refused; quote a text that starts with & or *";
+
 class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(const Source& source) : source_(source) {}
+
+  [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& what) const {
+    throw UsageError("recipe", "{}: {}", source_.at(line_of(mark)), what);
+  }
+
+  // Of the last key or value read.
+  int last_line() const { return last_line_; }
 
   Node take() { return std::move(root_); }
 
@@ -97,7 +107,7 @@ class TreeBuilder : public YAML::EventHandler {
     }
     Node node;
     node.kind = Node::Kind::scalar;
-    node.line = line_of(mark);
+    node.line = last_line_ = line_of(mark);
     node.text = value;
     node.quoted = tag == "!";
     attach(mark, std::move(node));
@@ -114,9 +124,6 @@ class TreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { close(); }
 
  private:
-  static constexpr const char* kNoAliases =
-      "anchors and aliases are refused; quote a text that starts with & or *";
-
   // A list or mapping that is still being read.
   struct Open {
     Node node;
@@ -127,10 +134,6 @@ class TreeBuilder : public YAML::EventHandler {
   };
 
   static int line_of(const YAML::Mark& mark) { return mark.line + 1; }
-
-  [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& what) const {
-    throw UsageError("recipe", "{}: {}", source_.at(line_of(mark)), what);
-  }
 
   void check_tag(const YAML::Mark& mark, const std::string& tag) const {
     if (!tag.empty() && tag != "?" && tag != "!") {
@@ -203,6 +206,7 @@ class TreeBuilder : public YAML::EventHandler {
   Node root_;
   std::vector<Open> open_;
   size_t values_ = 0;
+  int last_line_ = 1;
   int documents_ = 0;
 };
 
@@ -214,15 +218,22 @@ std::string Source::at(int line) const {
 
 Node read_document(const std::string& text, const Source& source) {
   check_bytes(text, source);
+  // yaml-cpp takes the end of the text for the end of an open quote; an end mark it does not.
+  const std::string marked = text + (text.ends_with('\n') ? "...\n" : "\n...\n");
   TreeBuilder builder(source);
   try {
-    std::istringstream stream(text);
+    std::istringstream stream(marked);
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const YAML::Exception& error) {
-    throw UsageError("recipe", "{}: not YAML: {}", source.at(std::max(error.mark.line, 0) + 1),
-                     error.msg);
+    if (error.msg == YAML::ErrorMsg::UNKNOWN_ANCHOR) {
+      builder.refuse(error.mark, fmt::format("an alias; {}", kNoAliases));
+    }
+    const bool open_quote = error.msg == YAML::ErrorMsg::DOC_IN_SCALAR;
+    const int line = open_quote ? builder.last_line() : std::max(error.mark.line, 0) + 1;
+    throw UsageError("recipe", "{}: not YAML: {}", source.at(line),
+                     open_quote ? "a quote in or after this line is not closed" : error.msg);
   }
   return builder.take();
 }

@@ -29,9 +29,14 @@ bool plain_is_safe(std::string_view text) {
                       [&](std::string_view word) { return edit_distance(text, word) == 0; });
 }
 
-std::string escaped(std::string_view text) {
+// Control characters as escapes; quotes and backslashes too where the text goes between quotes.
+std::string escaped(std::string_view text, bool between_quotes) {
   std::string out;
   for (const char c : text) {
+    if (!between_quotes && (c == '"' || c == '\\')) {
+      out += c;
+      continue;
+    }
     switch (c) {
       case '"':
         out += "\\\"";
@@ -68,7 +73,7 @@ std::string string_text(std::string_view value) {
     }
     text += value[i];
   }
-  return plain_is_safe(text) ? text : '"' + escaped(text) + '"';
+  return plain_is_safe(text) ? text : '"' + escaped(text, true) + '"';
 }
 
 template <typename T, typename Write>
@@ -136,13 +141,13 @@ std::string yaml_text(const Default& value) { return std::visit(YamlText{}, valu
 std::string excerpt(std::string_view text) {
   constexpr size_t kShown = 72;
   if (text.size() <= kShown) {
-    return escaped(text);
+    return escaped(text, false);
   }
   size_t end = kShown;
   while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) {
     --end;  // not inside a UTF-8 sequence
   }
-  return escaped(text.substr(0, end)) + "...";
+  return escaped(text.substr(0, end), false) + "...";
 }
 
 std::string range_text(const Option& option) {

@@ -12,8 +12,8 @@ namespace lithe::recipe {
 namespace {
 
 [[noreturn]] void refuse_getter(const Option& option, std::string_view wanted) {
-  throw UsageError("recipe", "the program asks for key '{}' as a {}, its schema says {}",
-                   option.key, wanted, type_name(option.type));
+  throw UsageError("recipe", "the program asks for key '{}' as {}, its schema says {}", option.key,
+                   wanted, type_name(option.type));
 }
 
 }  // namespace

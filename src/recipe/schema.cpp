@@ -141,14 +141,22 @@ Schema& Schema::section(const std::string& prefix, const Schema& options, const 
                         bool optional) {
   check_key(prefix);
   add_section(prefix, help, optional);
-  for (const Section& inner : options.sections_) {
-    add_section(prefix + "." + inner.key, inner.help, inner.optional);
-  }
-  for (Option option : options.options_) {
-    option.key = prefix + "." + option.key;
-    add(std::move(option));
-  }
+  add_children(prefix, options, "");
   return *this;
+}
+
+// Depth first, so that the order within the schema stays.
+void Schema::add_children(const std::string& prefix, const Schema& options, const std::string& at) {
+  for (const std::string& key : options.children(at)) {
+    if (const Option* known = options.find(key)) {
+      Option option = *known;
+      option.key = prefix + "." + key;
+      add(std::move(option));
+    } else if (const Section* inner = options.find_section(key)) {
+      add_section(prefix + "." + key, inner->help, inner->optional);
+      add_children(prefix, options, key);
+    }
+  }
 }
 
 // A section known only through its keys may be described later, but not twice.

@@ -76,6 +76,7 @@ class Schema {
 
  private:
   void add_section(const std::string& key, const std::string& help, bool optional);
+  void add_children(const std::string& prefix, const Schema& options, const std::string& at);
   void link(const std::string& key);
 
   std::vector<Option> options_;

@@ -155,8 +155,8 @@ void Recipe::State::switch_off(const std::string& section, const std::string& wh
 void Recipe::State::refuse_unknown(const std::string& key, const std::string& where) const {
   each_prefix(key, false, [&](const std::string& above) {
     if (const Option* option = schema_.find(above)) {
-      throw UsageError("recipe", "{}: unknown key '{}': '{}' is a {}, not a section", where,
-                       excerpt(key), above, type_name(option->type));
+      throw UsageError("recipe", "{}: unknown key '{}': '{}' is not a section but of type {}",
+                       where, excerpt(key), above, type_name(option->type));
     }
   });
   if (const std::string near = schema_.nearest(key); !near.empty()) {

@@ -99,18 +99,34 @@ std::vector<size_t> downsample_maxima(const std::vector<int64_t>& totals, size_t
 
 std::vector<double> smooth(const std::vector<double>& y, double span) {
   const double keep = span > 1 ? 1 - 2 / (span + 1) : 0;
+  std::vector<double> out(y.size(), std::numeric_limits<double>::quiet_NaN());
   double sum = 0;
   double weight = 0;
-  std::vector<double> out;
-  out.reserve(y.size());
-  for (const double value : y) {
-    if (!std::isfinite(value)) {
-      out.push_back(std::numeric_limits<double>::quiet_NaN());
-      continue;
+  // The weighted sum of the points up to i, then of those from i on; point i counts in both.
+  std::vector<double> sums(y.size(), 0);
+  std::vector<double> weights(y.size(), 0);
+  const auto add = [&](size_t i) {
+    sum *= keep;
+    weight *= keep;
+    if (std::isfinite(y[i])) {
+      sum += y[i];
+      weight += 1;
     }
-    sum = keep * sum + (1 - keep) * value;
-    weight = keep * weight + (1 - keep);
-    out.push_back(sum / weight);
+    sums[i] += sum;
+    weights[i] += weight;
+  };
+  for (size_t i = 0; i < y.size(); ++i) {
+    add(i);
+  }
+  sum = 0;
+  weight = 0;
+  for (size_t i = y.size(); i-- > 0;) {
+    add(i);
+  }
+  for (size_t i = 0; i < y.size(); ++i) {
+    if (std::isfinite(y[i])) {
+      out[i] = sums[i] / weights[i];
+    }
   }
   return out;
 }

@@ -20,7 +20,7 @@ std::vector<size_t> downsample_extremes(const std::vector<double>& y, size_t max
 std::vector<size_t> downsample_maxima(const std::vector<int64_t>& totals, size_t peak,
                                       size_t max_points);
 
-// Exponential moving average over about `span` points, without the bias towards the first one;
+// Exponential moving average over about `span` points to each side, so that the curve does not lag;
 // values that are not finite are passed over and stay NaN in the result.
 std::vector<double> smooth(const std::vector<double>& y, double span);
 

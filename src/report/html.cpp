@@ -86,18 +86,23 @@ std::vector<std::pair<std::string, Curve>> curves_of(const std::vector<MetricLin
   return curves;
 }
 
+// A noisy curve is drawn light, with its smoothed form on top.
+void add_curve(LineChart& chart, const std::string& label, const Curve& curve) {
+  if (curve.y.size() < 20) {
+    chart.series.push_back({label, "main", curve.x, curve.y, true});
+    return;
+  }
+  const double span = std::clamp(static_cast<double>(curve.y.size()) / 40, 4.0, 400.0);
+  chart.series.push_back({"each step", "raw", curve.x, curve.y});
+  chart.series.push_back({"smoothed", "main", curve.x, smooth(curve.y, span)});
+}
+
 std::string loss_chart(const Curve& loss, const Curve* evaluation) {
   LineChart chart;
   chart.title = "Loss";
   chart.width = 1000;
   chart.height = 300;
-  if (loss.y.size() >= 20) {
-    const double span = std::clamp(static_cast<double>(loss.y.size()) / 30, 4.0, 400.0);
-    chart.series.push_back({"each step", "raw", loss.x, loss.y});
-    chart.series.push_back({"smoothed", "main", loss.x, smooth(loss.y, span)});
-  } else {
-    chart.series.push_back({"training", "main", loss.x, loss.y, true});
-  }
+  add_curve(chart, "training", loss);
   if (evaluation != nullptr) {
     chart.series.push_back({"evaluation", "eval", evaluation->x, evaluation->y, true});
   }
@@ -147,8 +152,13 @@ std::string training_section(const RunData& data) {
       chart.title = title_of(key);
       chart.from_zero = !evaluation && !is_fraction(key);
       chart.format = format_of(key);
-      chart.series.push_back(
-          {chart.title, evaluation ? "eval" : "main", curve.x, curve.y, evaluation});
+      if (evaluation) {
+        chart.series.push_back({chart.title, "eval", curve.x, curve.y, true});
+      } else if (key == "lr") {
+        chart.series.push_back({chart.title, "main", curve.x, curve.y, curve.y.size() < 20});
+      } else {
+        add_curve(chart, chart.title, curve);
+      }
       html += render_line_chart(chart);
     }
     html += "</div>\n";
@@ -180,12 +190,13 @@ std::string tiles(const RunData& data) {
     html += tile(title_of(key), format_of(key)(value), note);
   }
   if (data.memory) {
-    html += tile("Predicted peak", format_bytes(data.memory->predicted_peak_bytes),
-                 "known before the first step");
+    const std::string difference = peak_difference(*data.memory);
     if (data.memory->measured_peak_bytes >= 0) {
-      html += tile("Measured peak", format_bytes(data.memory->measured_peak_bytes),
-                   peak_difference(*data.memory) == "exact" ? "equal to the prediction"
-                                                            : peak_difference(*data.memory));
+      html += tile("Peak memory", format_bytes(data.memory->measured_peak_bytes),
+                   difference == "exact" ? "as predicted" : difference + " to the prediction");
+    } else {
+      html +=
+          tile("Predicted peak", format_bytes(data.memory->predicted_peak_bytes), "not measured");
     }
   }
   if (data.summary) {

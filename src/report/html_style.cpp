@@ -2,20 +2,21 @@
 
 namespace lithe {
 
-// One colour for each memory class, the same in every report; the hues keep apart for the common
-// kinds of colour blindness, and neighbours in the stack differ in lightness too.
+// One colour for each memory class, the same in every report, chosen so that every pair stays apart
+// (CIE76 distance of 25 or more) in normal sight, deuteranopia and protanopia; the dark scheme
+// lifts the darkest a little.
 std::string_view report_style() {
   return R"css(
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1b2129;--soft:#59636f;--line:#e2e6eb;
 --band:#f0f3f6;--blue:#2f5fc4;--blue2:#9db8ea;--orange:#c8590a;--warn:#b3261e;--good:#1c7a46;
 --gap:#c9ced6;--measured:#7a8593;
---context:#8b929c;--weights:#33539e;--adapters:#9ec54d;--optimizer:#2f9e8f;--kv_cache:#a5479b;
---saved_activations:#edb83d;--gradients:#d1495b;--temporaries:#79c4ec;--workspace:#7d7a2c;
+--context:#cec2ca;--weights:#1459c5;--adapters:#a4d47d;--optimizer:#389d6d;--kv_cache:#c64ea2;
+--saved_activations:#e1c614;--gradients:#a41427;--temporaries:#84b3f2;--workspace:#9d8b14;
 --communication:#7b2450}
 @media(prefers-color-scheme:dark){:root{--bg:#11151a;--card:#191f26;--ink:#e7ebf0;--soft:#98a3b0;
 --line:#2b333d;--band:#1f262e;--blue:#86abf5;--blue2:#40598c;--orange:#f4a259;--warn:#ff8a80;
 --good:#6fd19a;--gap:#444d58;--measured:#8a95a3;
---weights:#5f80d6;--communication:#a8427a;--workspace:#a19d45}}
+--weights:#2f72e0;--gradients:#c0303f;--communication:#96386a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",
 Roboto,"Liberation Sans",sans-serif;font-variant-numeric:tabular-nums}
@@ -34,7 +35,7 @@ font-size:13px;max-width:100%;overflow-wrap:anywhere}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:22px 0 0}
 .tile,.chart,.card{background:var(--card);border:1px solid var(--line);border-radius:10px}
 .tile{padding:12px 16px}.tile span{color:var(--soft);font-size:13px;display:block}
-.tile b{font-size:23px;font-weight:650;line-height:1.3;white-space:nowrap}
+.tile b{font-size:22px;font-weight:650;line-height:1.3;white-space:nowrap}
 .tile em{display:block;font-style:normal;color:var(--soft);font-size:12.5px}
 .chart{margin:0;padding:12px 14px 8px;position:relative;min-width:0}
 .grid2{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(380px,100%),1fr));gap:14px;
@@ -83,11 +84,11 @@ th,td{padding:7px 12px;border-bottom:1px solid var(--line);vertical-align:middle
 tr:last-child td{border-bottom:0}
 .num{text-align:right;white-space:nowrap}.cls{white-space:nowrap}
 .name{font-family:ui-monospace,"Cascadia Mono","DejaVu Sans Mono",monospace;font-size:12.5px;
-overflow-wrap:anywhere;min-width:180px}
-.wide{width:20%;min-width:90px}.life{width:14%;min-width:90px}
+overflow-wrap:anywhere;min-width:220px}
+.wide{width:15%;min-width:90px}.life{width:14%;min-width:90px}
 .span{position:relative;height:12px;background:var(--band);border-radius:3px}
-.span i{position:absolute;top:3px;bottom:3px;min-width:2px;border-radius:2px;background:var(--soft)}
-.span u{position:absolute;top:-2px;bottom:-2px;width:1.5px;background:var(--ink)}
+.span i{position:absolute;top:2px;bottom:2px;min-width:4px;border-radius:2px}
+.span u{position:absolute;top:-3px;bottom:-3px;width:1px;background:var(--soft)}
 .less{color:var(--good)}.more{color:var(--warn)}
 .none,.note{color:var(--soft)}.note{font-size:13px;margin:8px 0 0}
 details{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:10px 18px;

@@ -13,7 +13,6 @@
 namespace lithe {
 namespace {
 
-constexpr size_t kMaxPoints = 1000;
 constexpr double kLeft = 58;
 constexpr double kRight = 14;
 constexpr double kTop = 12;
@@ -170,7 +169,8 @@ std::string render_line_chart(const LineChart& given) {
   std::string curves;
   std::vector<double> xs;
   for (const LineSeries& series : chart.series) {
-    const std::vector<size_t> drawn = downsample_extremes(series.y, kMaxPoints);
+    const std::vector<size_t> drawn =
+        downsample_extremes(series.y, static_cast<size_t>(std::max(frame.width, 100.0)));
     curves += curve(frame, series, drawn);
     for (const size_t i : drawn) {
       xs.push_back(series.x[i]);

@@ -26,7 +26,7 @@ struct LineChart {
 };
 
 // A <figure>; a note instead of axes when no point is finite. Points that are not finite are marked
-// on the axis. Draws at most about 1000 points a series and keeps each stretch's extremes.
+// on the axis. Draws at most one point a unit of width and keeps each stretch's extremes.
 std::string render_line_chart(const LineChart& chart);
 
 }  // namespace lithe

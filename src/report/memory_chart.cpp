@@ -309,15 +309,15 @@ std::string render_largest_values(const MemoryReport& report) {
     html += fmt::format(
         "<tr><td class=name>{}<td class=cls><i class=c-{}></i>{}<td class=num>{}<td class=num>{}"
         "<td class=wide><div class=bar><i class=c-{} style=\"width:{:.2f}%\"></i></div>"
-        "<td class=life title=\"{}\"><div class=span><i style=\"left:{:.2f}%;width:{:.2f}%\"></i>"
-        "<u style=\"left:{:.2f}%\"></u></div>\n",
+        "<td class=life title=\"{}\"><div class=span><u style=\"left:{:.2f}%\"></u>"
+        "<i class=c-{} style=\"left:{:.2f}%;width:{:.2f}%\"></i></div>\n",
         escape_html(value->name), memory_class_name(value->cls), label_of(value->cls),
         format_bytes(value->bytes), format_share(value->bytes, report.predicted_peak_bytes),
         memory_class_name(value->cls), percent(static_cast<double>(value->bytes), most),
         value->first < 0 ? "the whole run"
                          : fmt::format("positions {} to {}", value->first, value->last),
-        percent(first, positions), percent(last - first, positions),
-        percent(report.peak_position + 0.5, positions));
+        percent(report.peak_position + 0.5, positions), memory_class_name(value->cls),
+        percent(first, positions), percent(last - first, positions));
   }
   return html + "</table></div>\n";
 }

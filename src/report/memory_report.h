@@ -28,7 +28,7 @@ struct PassRow {
   int64_t sites = 0;
   int64_t bytes_before = 0;  // predicted peak without the pass
   int64_t bytes_after = 0;   // predicted peak with it
-  std::string note;
+  std::string note = {};
 };
 
 struct MemoryReport {

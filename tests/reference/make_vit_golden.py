@@ -28,7 +28,7 @@ OPTIMIZER = {
     "betas": [0.9, 0.999],
     "eps": 1e-8,
     "weight_decay": 0.05,
-    "decay_rule": "parameters of two or more dimensions, but neither position_embeddings nor cls_token",
+    "decay_rule": "two or more dimensions, but neither position_embeddings nor cls_token",
     "schedule": "constant",
 }
 
@@ -191,7 +191,7 @@ def main() -> None:
     check_names(initial)
 
     values = run(initial, pixels, labels, torch.float32, "eager")
-    # The eager path casts its softmax to float32 whatever the dtype; the other one stays in float64.
+    # The eager path casts its softmax to float32 whatever the dtype; sdpa stays in float64.
     exact = run(initial, pixels, labels, torch.float64, "sdpa")
 
     # A key bias shifts all scores of a query alike, so its true gradient is zero and Adam turns

@@ -1,5 +1,6 @@
-// One registry of ops and shapes drives every proof: gradients in fp64, backends against each other,
-// fused forms against their definitions, speed, and what is supported where (DESIGN section 6).
+// One registry of ops and shapes drives every proof: gradients in fp64, backends against each
+// other, fused forms against their definitions, speed, and what is supported where (DESIGN section
+// 6).
 #pragma once
 
 #include <functional>
@@ -30,6 +31,7 @@ struct Input {
   bool differentiable = true;  // ignored for integer fills
   bool slot = false;           // a persistent slot (optimizer state); normal inputs are leaves
   bool follows_dtype = true;   // false: always fp32 (learning rate)
+  bool widened = false;        // fp32 where the case runs in 16 bits (optimizer moments)
 };
 
 struct Case {

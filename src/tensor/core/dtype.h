@@ -42,6 +42,12 @@ constexpr bool is_floating(DType t) {
 struct bf16 {
   uint16_t bits = 0;
   bf16() = default;
+  bf16(const bf16&) = default;
+  // Written out because GCC does not vectorise loops that copy a struct from a temporary.
+  LITHE_HOST_DEVICE bf16& operator=(const bf16& other) {
+    bits = other.bits;
+    return *this;
+  }
   LITHE_HOST_DEVICE explicit bf16(float value) {
     uint32_t u = 0;
     memcpy(&u, &value, 4);
@@ -62,6 +68,11 @@ struct bf16 {
 struct f16 {
   uint16_t bits = 0;
   f16() = default;
+  f16(const f16&) = default;
+  LITHE_HOST_DEVICE f16& operator=(const f16& other) {
+    bits = other.bits;
+    return *this;
+  }
   LITHE_HOST_DEVICE explicit f16(float value) {
     uint32_t u = 0;
     memcpy(&u, &value, 4);

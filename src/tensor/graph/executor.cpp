@@ -180,12 +180,17 @@ void Executor::run_poisoned(const Program& program) {
 void Executor::mark_arena(uint8_t byte) { memory_->fill(arena_.data(), byte, arena_.bytes()); }
 
 int64_t Executor::touched_arena_bytes(uint8_t byte) const {
-  std::vector<uint8_t> host(static_cast<size_t>(arena_.bytes()));
-  memory_->copy_out(host.data(), arena_.data(), arena_.bytes());
-  for (size_t i = host.size(); i > 0; --i) {
-    if (host[i - 1] != byte) {
-      return static_cast<int64_t>(i);
+  // From the top, in pieces: the arena may be most of the memory there is.
+  std::vector<uint8_t> piece(1 << 20);
+  for (int64_t end = arena_.bytes(); end > 0;) {
+    const int64_t begin = std::max<int64_t>(0, end - static_cast<int64_t>(piece.size()));
+    memory_->copy_out(piece.data(), static_cast<std::byte*>(arena_.data()) + begin, end - begin);
+    for (int64_t i = end - begin; i > 0; --i) {
+      if (piece[static_cast<size_t>(i - 1)] != byte) {
+        return begin + i;
+      }
     }
+    end = begin;
   }
   return 0;
 }

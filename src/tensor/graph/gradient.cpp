@@ -107,8 +107,16 @@ int expand(Graph& graph, bool (*choose)(const Graph&, NodeId)) {
     for (int i = 0; i < graph.node(n).output_count; ++i) {
       const ValueId old = graph.output(n, i);
       to[static_cast<size_t>(old)] = outputs[static_cast<size_t>(i)];
+      if (graph.value(old).is_output && outputs[static_cast<size_t>(i)] == kNoValue) {
+        throw GraphError(graph.node_name(n), "its definition leaves out the output '{}'",
+                         graph.name(old));
+      }
       if (graph.value(old).is_output) {
         graph.mark_output(outputs[static_cast<size_t>(i)], graph.name(old));
+        graph.clear_output(old);
+      }
+      if (graph.value(old).is_gradient && outputs[static_cast<size_t>(i)] != kNoValue) {
+        graph.mark_gradient(outputs[static_cast<size_t>(i)]);
       }
     }
     graph.erase(n);

@@ -53,9 +53,9 @@ NodeId Graph::emit_node(const OpDef& op, std::span<const ValueId> inputs, const 
   op.infer(infer);
 
   const auto id = static_cast<NodeId>(nodes_.size());
-  Node& n = nodes_.emplace_back();
+  Node n;
   n.op = &op;
-  n.attrs = attrs;
+  n.attrs = attrs;  // may lie in nodes_: copied before that grows
   n.phase = phase_;
   n.scope = scope_;
   n.first_operand = static_cast<int32_t>(operands_.size());
@@ -73,7 +73,8 @@ NodeId Graph::emit_node(const OpDef& op, std::span<const ValueId> inputs, const 
   }
 
   n.next = cursor_;
-  n.previous = cursor_ == kNoNode ? tail_ : nodes_[static_cast<size_t>(cursor_)].previous;
+  n.previous = cursor_ == kNoNode ? tail_ : node(cursor_).previous;
+  nodes_.push_back(n);
   (n.previous == kNoNode ? head_ : nodes_[static_cast<size_t>(n.previous)].next) = id;
   (n.next == kNoNode ? tail_ : nodes_[static_cast<size_t>(n.next)].previous) = id;
   return id;
@@ -184,17 +185,8 @@ int Graph::eliminate_dead() {
   return removed;
 }
 
-ScopeId Graph::enter_scope(std::string_view child, int block) {
-  const Scope& parent = scope(scope_);
-  Scope s;
-  s.path.reserve(parent.path.size() + child.size() + 1);
-  s.path = parent.path;
-  if (!s.path.empty() && !child.empty()) {
-    s.path += '.';
-  }
-  s.path += child;
-  s.block = block >= 0 ? block : parent.block;
-  scopes_.push_back(std::move(s));
+ScopeId Graph::add_scope(std::string_view path, int block) {
+  scopes_.push_back({std::string(path), block});
   return static_cast<ScopeId>(scopes_.size() - 1);
 }
 

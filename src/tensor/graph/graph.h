@@ -95,6 +95,7 @@ class Graph {
 
   // ---- marking
   void mark_output(ValueId v, std::string_view name);
+  void clear_output(ValueId v) { values_[static_cast<size_t>(v)].is_output = false; }
   void mark_gradient(ValueId v) { values_[static_cast<size_t>(v)].is_gradient = true; }
   void set_name(ValueId v, std::string_view name);
 
@@ -114,8 +115,7 @@ class Graph {
   void set_phase(Phase p) { phase_ = p; }
   ScopeId current_scope() const { return scope_; }
   void set_scope(ScopeId s) { scope_ = s; }
-  // A child of the current scope; `block` >= 0 starts a repeated block.
-  ScopeId enter_scope(std::string_view child, int block = -1);
+  ScopeId add_scope(std::string_view path, int block = -1);
 
  private:
   const SlotTable* slots_;
@@ -131,22 +131,6 @@ class Graph {
   NodeId cursor_ = kNoNode;
   Phase phase_ = Phase::forward;
   ScopeId scope_ = 0;
-};
-
-// Sets the scope of new nodes for its own lifetime.
-class ScopeGuard {
- public:
-  ScopeGuard(Graph& graph, std::string_view child, int block = -1)
-      : graph_(graph), saved_(graph.current_scope()) {
-    graph.set_scope(graph.enter_scope(child, block));
-  }
-  ~ScopeGuard() { graph_.set_scope(saved_); }
-  ScopeGuard(const ScopeGuard&) = delete;
-  ScopeGuard& operator=(const ScopeGuard&) = delete;
-
- private:
-  Graph& graph_;
-  ScopeId saved_;
 };
 
 struct OutputSpec {

@@ -125,8 +125,14 @@ class Liveness {
     }
   }
 
-  // No other operand lies in the same memory, where it might be read at another index.
+  // No other operand lies in the same memory, where it might be read at another index, and no other
+  // output has taken it.
   bool only_reader(NodeId n, int input, ValueId r) const {
+    for (ValueId v : g_.outputs(n)) {
+      if (root(v) == r) {
+        return false;
+      }
+    }
     for (int i = 0; i < g_.node(n).input_count; ++i) {
       if (i != input && g_.in(n, i) != kNoValue && root(g_.in(n, i)) == r) {
         return false;

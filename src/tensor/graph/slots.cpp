@@ -21,19 +21,11 @@ uint64_t name_hash(std::string_view name) {
 
 double unit(uint32_t word) { return (static_cast<double>(word) + 0.5) / 4294967296.0; }
 
-double draw(const Init& init, uint64_t seed, uint64_t stream, uint64_t index) {
-  if (init.kind == Init::Kind::uniform) {
-    return init.scale * (2 * unit(philox(seed, stream, index).word[0]) - 1);
-  }
-  // Box-Muller; a truncated draw is repeated from the next attempt's counter.
-  for (uint64_t attempt = 0;; ++attempt) {
-    const PhiloxBlock r = philox(seed, mix(stream, attempt), index);
-    const double z = std::sqrt(-2 * std::log(unit(r.word[0]))) *
-                     std::cos(2 * std::numbers::pi * unit(r.word[1]));
-    if (init.kind == Init::Kind::normal || std::abs(z) <= 2) {
-      return init.scale * z;
-    }
-  }
+// Box-Muller.
+double normal(uint64_t seed, uint64_t stream, uint64_t index) {
+  const PhiloxBlock r = philox(seed, stream, index);
+  return std::sqrt(-2 * std::log(unit(r.word[0]))) *
+         std::cos(2 * std::numbers::pi * unit(r.word[1]));
 }
 
 }  // namespace
@@ -60,8 +52,9 @@ Tensor initial_value(const Slot& slot, uint64_t seed) {
     auto values = out.as<T>();
 #pragma omp parallel for if (values.size() > 65536)
     for (size_t i = 0; i < values.size(); ++i) {
-      const double v = slot.init.kind == Init::Kind::constant ? slot.init.scale
-                                                              : draw(slot.init, seed, stream, i);
+      const double v = slot.init.kind == Init::Kind::constant
+                           ? slot.init.scale
+                           : slot.init.scale * normal(seed, stream, i);
       values[i] = convert<T>(v);
     }
   });

@@ -19,15 +19,12 @@ enum class SlotKind : uint8_t { parameter, state };
 
 // How a slot is filled before the first step; a pure function of (seed, name).
 struct Init {
-  enum class Kind : uint8_t { constant, normal, truncated_normal, uniform } kind = Kind::constant;
-  // constant: the value; normal: standard deviation (truncated at 2 of them); uniform: half width.
-  double scale = 0;
+  enum class Kind : uint8_t { constant, normal } kind = Kind::constant;
+  double scale = 0;  // the constant, or the standard deviation
 
   static Init zeros() { return {}; }
   static Init ones() { return {Kind::constant, 1.0}; }
   static Init normal(double std) { return {Kind::normal, std}; }
-  static Init truncated_normal(double std) { return {Kind::truncated_normal, std}; }
-  static Init uniform(double half_width) { return {Kind::uniform, half_width}; }
 };
 
 struct Slot {
@@ -36,7 +33,7 @@ struct Slot {
   Shape shape;
   MemoryClass cls = MemoryClass::weights;
   SlotKind kind = SlotKind::parameter;
-  Init init;
+  Init init = {};
   bool trainable = false;  // parameters only; the freeze pass clears it
 };
 

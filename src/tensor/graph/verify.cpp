@@ -1,6 +1,8 @@
 #include "tensor/graph/verify.h"
 
+#include <numeric>
 #include <set>
+#include <vector>
 
 namespace lithe {
 namespace {
@@ -33,6 +35,9 @@ void check_signature(const Graph& g, NodeId n, std::string_view after) {
 void verify(const Graph& g, std::string_view after) {
   enum : uint8_t { kUndefined, kDefined, kOverwritten };
   std::vector<uint8_t> state(static_cast<size_t>(g.value_count()), kUndefined);
+  // A view shows another value's memory, so it is overwritten with it.
+  std::vector<ValueId> memory(static_cast<size_t>(g.value_count()));
+  std::iota(memory.begin(), memory.end(), 0);
   std::set<std::string> names;
   for (ValueId v : g.leaves()) {
     state[static_cast<size_t>(v)] = kDefined;
@@ -54,22 +59,26 @@ void verify(const Graph& g, std::string_view after) {
       if (state[static_cast<size_t>(v)] == kUndefined) {
         throw GraphError(at(g, n, after), "reads '{}' before it is defined", g.name(v));
       }
-      if (state[static_cast<size_t>(v)] == kOverwritten) {
+      if (state[static_cast<size_t>(v)] == kOverwritten ||
+          state[static_cast<size_t>(memory[static_cast<size_t>(v)])] == kOverwritten) {
         throw GraphError(at(g, n, after), "reads '{}' after it was overwritten", g.name(v));
       }
     }
     check_signature(g, n, after);
     for (const AliasRule& rule : node.op->aliases) {
-      if (rule.kind != Alias::mutate) {
+      if ((rule.kind != Alias::mutate && rule.kind != Alias::view) ||
+          rule.input >= node.input_count || g.in(n, rule.input) == kNoValue) {
         continue;
       }
       const ValueId v = g.in(n, rule.input);
-      if (v == kNoValue) {
+      if (rule.kind == Alias::view) {
+        memory[static_cast<size_t>(g.output(n, rule.output))] = memory[static_cast<size_t>(v)];
         continue;
       }
       const Value& value = g.value(v);
       if (value.slot == kNoSlot) {
-        throw GraphError(at(g, n, after), "overwrites '{}', which is no persistent slot", g.name(v));
+        throw GraphError(at(g, n, after), "overwrites '{}', which is no persistent slot",
+                         g.name(v));
       }
       const Slot& slot = g.slots()[value.slot];
       if (slot.kind == SlotKind::parameter && !slot.trainable) {

@@ -64,6 +64,20 @@ std::optional<Activation> activation_from_name(std::string_view name) {
   return std::nullopt;
 }
 
+std::string_view activation_name(Activation kind) {
+  switch (kind) {
+    case Activation::none: return "linear";
+    case Activation::gelu: return "gelu";
+    case Activation::gelu_tanh: return "gelu_new";
+    case Activation::quick_gelu: return "quick_gelu";
+    case Activation::silu: return "silu";
+    case Activation::relu: return "relu";
+    case Activation::tanh: return "tanh";
+    case Activation::sigmoid: return "sigmoid";
+  }
+  return "";
+}
+
 ValueId activation(Graph& graph, ValueId x, Activation kind) {
   switch (kind) {
     case Activation::none: return x;

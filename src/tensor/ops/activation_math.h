@@ -11,7 +11,7 @@ inline constexpr double kInvSqrt2Pi = 0.39894228040143267794;
 inline constexpr double kSqrt2OverPi = 0.79788456080286535588;
 
 template <Activation kKind, typename A>
-inline A activate(A x) {
+LITHE_HOST_DEVICE inline A activate(A x) {
   if constexpr (kKind == Activation::gelu) {
     return A(0.5) * x * (A(1) + vec::erf(x * A(kInvSqrt2)));
   } else if constexpr (kKind == Activation::gelu_tanh) {
@@ -33,7 +33,7 @@ inline A activate(A x) {
 
 // dy/dx from the kept tensor: x, for relu, tanh and sigmoid y.
 template <Activation kKind, typename A>
-inline A activation_slope(A kept) {
+LITHE_HOST_DEVICE inline A activation_slope(A kept) {
   if constexpr (kKind == Activation::gelu) {
     const A phi = vec::exp(A(-0.5) * kept * kept) * A(kInvSqrt2Pi);
     return A(0.5) * (A(1) + vec::erf(kept * A(kInvSqrt2))) + kept * phi;

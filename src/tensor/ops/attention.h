@@ -9,18 +9,31 @@ namespace lithe {
 struct AttentionAttrs {
   double scale = 1;  // usually 1 / sqrt(D)
   bool causal = false;
-  double dropout = 0;      // on the probabilities
+  double dropout = 0;        // on the probabilities
   uint64_t dropout_key = 0;  // see dropout.h
 };
 
-// q [B, T, N, D]; k, v [B, S, K, D] with N a multiple of K (grouped heads); key_mask boolean [B, S] or
-// kNoValue; rng as in dropout.h, needed when dropout > 0. Returns [B, T, N, D]. The op's second output
-// is the log-sum-exp [B, N, T] in fp32 (fp64 for fp64). Dropout's element index is that of the full
-// probability tensor [B, N, T, S], so the unfused definition draws the same mask.
+// q [B, T, N, D]; k, v [B, S, K, D] with N a multiple of K (grouped heads); key_mask boolean [B, S]
+// or kNoValue; rng as in dropout.h, needed when dropout > 0. Returns [B, T, N, D]. The op's second
+// output is the log-sum-exp [B, N, T] in fp32 (fp64 for fp64). Dropout's element index is that of
+// the full probability tensor [B, N, T, S], so the unfused definition draws the same mask.
 // Definition: transpose to [B, N, T, D], matmul, softmax, dropout, matmul, transpose.
 ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
                   ValueId key_mask = kNoValue, ValueId rng = kNoValue);
 
+// attention_op: (q, k, v, key_mask?, rng?) -> (out, log-sum-exp). attention_grad_op: (q, k, v, out,
+// log-sum-exp, dout, key_mask?, rng?) -> those of dq, dk, dv that its attributes ask for, in this
+// order.
 extern const OpDef attention_op, attention_grad_op;
+
+struct AttentionGradAttrs {
+  AttentionAttrs forward;
+  bool dq = true;
+  bool dk = true;
+  bool dv = true;
+};
+
+void attention_cpu(const KernelArgs& args);
+void attention_grad_cpu(const KernelArgs& args);
 
 }  // namespace lithe

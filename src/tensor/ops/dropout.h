@@ -7,7 +7,7 @@
 namespace lithe {
 
 struct DropoutAttrs {
-  double p = 0;      // probability of zero
+  double p = 0;      // probability of zero, in [0, 1)
   uint64_t key = 0;  // the site's own number, for example a hash of its module path
 };
 
@@ -15,6 +15,8 @@ struct DropoutAttrs {
 ValueId dropout(Graph& graph, ValueId x, ValueId rng, const DropoutAttrs& attrs);
 
 extern const OpDef dropout_op;
+
+void dropout_cpu(const KernelArgs& args);
 
 // Whether element i is kept: word i % 4 of block i / 4, compared with p on 32 bits.
 LITHE_HOST_DEVICE inline bool dropout_keep(uint64_t seed, uint64_t step, uint64_t key, uint64_t i,

@@ -52,7 +52,7 @@ void grad_sub(GradContext& c) {
     set_reduced(c, 0, c.dout());
   }
   if (c.wants(1)) {
-    set_reduced(c, 1, scale(c.graph, c.dout(), -1));
+    c.set(1, scale(c.graph, sum_to(c.graph, c.dout(), c.shape(1)), -1));
   }
 }
 

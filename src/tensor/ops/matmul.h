@@ -13,8 +13,8 @@ struct MatmulAttrs {
   double alpha = 1;
 };
 
-// alpha * op(a) op(b) over the last two dimensions. Leading dimensions are batches: equal in both, or
-// absent (rank 2) in b.
+// alpha * op(a) op(b) over the last two dimensions. Leading dimensions are batches: equal in both,
+// or absent (rank 2) in one of them.
 ValueId matmul(Graph& graph, ValueId a, ValueId b, const MatmulAttrs& attrs = {});
 
 struct LinearAttrs {
@@ -22,16 +22,22 @@ struct LinearAttrs {
 };
 struct LinearOut {
   ValueId y = kNoValue;
-  ValueId pre_activation = kNoValue;  // only where an activation is fused; backward keeps it
+  // Only where an activation is fused; backward keeps it, for relu, tanh and sigmoid y instead.
+  ValueId pre_activation = kNoValue;
 };
 
 // y = f(x Wᵀ + b), x [..., in], weight [out, in] as Hugging Face stores it, bias [out] or kNoValue.
-// Definition: matmul, add, activation. Gradients: dx needs W, dW needs x, db only dy (specs/slimfit 1.3).
+// Definition: matmul, add, activation. Gradients: dx needs W, dW needs x, db only dy
+// (specs/slimfit 1.3).
 LinearOut linear(Graph& graph, ValueId x, ValueId weight, ValueId bias,
                  Activation fused = Activation::none);
 
 extern const OpDef matmul_op, linear_op;
 // db = sum of dy [..., out] over all leading dimensions.
 extern const OpDef bias_grad_op;
+
+void matmul_cpu(const KernelArgs& args);
+void linear_cpu(const KernelArgs& args);
+void bias_grad_cpu(const KernelArgs& args);
 
 }  // namespace lithe

@@ -10,13 +10,18 @@ struct NormAttrs {
   double eps = 1e-12;
   int groups = 1;  // group norm only
 };
+// Of the ops that give the parameters' gradients.
+struct NormGradAttrs {
+  int groups = 1;          // group norm only
+  bool with_beta = false;  // layer norm only: a second output, beta's gradient from the same pass
+};
 
-// Over the last dimension; gamma and beta [H].
+// (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension; gamma and beta [H].
 ValueId layer_norm(Graph& graph, ValueId x, ValueId gamma, ValueId beta, double eps);
 // x / sqrt(mean(x²) + eps) * gamma over the last dimension.
 ValueId rms_norm(Graph& graph, ValueId x, ValueId gamma, double eps);
-// x [B, ..., C] (channels last), statistics over all positions and the C / groups channels of a group;
-// gamma and beta [C].
+// x [B, ..., C] (channels last), statistics over all positions and the C / groups channels of a
+// group; gamma and beta [C].
 ValueId group_norm(Graph& graph, ValueId x, ValueId gamma, ValueId beta, int groups, double eps);
 
 extern const OpDef layer_norm_op, rms_norm_op, group_norm_op;
@@ -24,5 +29,18 @@ extern const OpDef layer_norm_op, rms_norm_op, group_norm_op;
 // beta's gradient alone (sum of dy) keeps nothing: bias_grad_op of matmul.h.
 extern const OpDef layer_norm_dx_op, layer_norm_dgamma_op, rms_norm_dx_op, rms_norm_dgamma_op,
     group_norm_dx_op, group_norm_dgamma_op;
+// Operands: forward (x, gamma, beta) -> (y, mean, rstd); dx (dy, x, mean, rstd, gamma) -> dx;
+// dgamma (dy, x, mean, rstd) -> (dgamma[, dbeta]). RMS norm has no beta and no mean. mean and rstd
+// are [rows], group norm's [B, groups].
+
+void layer_norm_cpu(const KernelArgs& args);
+void layer_norm_dx_cpu(const KernelArgs& args);
+void layer_norm_dgamma_cpu(const KernelArgs& args);
+void rms_norm_cpu(const KernelArgs& args);
+void rms_norm_dx_cpu(const KernelArgs& args);
+void rms_norm_dgamma_cpu(const KernelArgs& args);
+void group_norm_cpu(const KernelArgs& args);
+void group_norm_dx_cpu(const KernelArgs& args);
+void group_norm_dgamma_cpu(const KernelArgs& args);
 
 }  // namespace lithe

@@ -14,9 +14,19 @@ struct TopKOut {
   ValueId indices = kNoValue;  // int32 [..., k]; of equal elements the lower index comes first
 };
 
-// NaN counts as largest. The gradient scatters to the chosen elements.
+// NaN counts as largest. The gradient scatters to the chosen elements. Rows of less than 2^31
+// elements; 0 <= k <= row size.
 TopKOut top_k(Graph& graph, ValueId x, const TopKAttrs& attrs);
 
-extern const OpDef top_k_op, top_k_grad_op;
+extern const OpDef top_k_op;
+// dx [..., size] from (dvalues, indices); attributes: TopKGradAttrs.
+extern const OpDef top_k_grad_op;
+
+struct TopKGradAttrs {
+  int64_t size = 0;  // of the last dimension of x
+};
+
+void top_k_cpu(const KernelArgs& args);
+void top_k_grad_cpu(const KernelArgs& args);
 
 }  // namespace lithe

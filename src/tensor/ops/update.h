@@ -1,4 +1,6 @@
-// Optimizer updates as nodes: they overwrite slots, so a gradient dies in its update.
+// Optimizer updates as nodes: they overwrite slots, so a gradient dies in its update. All of them
+// are emitted in Phase::update, whatever the graph's phase is. A gradient has the dtype of its
+// weight, or fp32 for a 16-bit weight (a sum over micro-batches kept in fp32).
 #pragma once
 
 #include "tensor/graph/gradient.h"
@@ -15,8 +17,9 @@ struct AdamWAttrs {
   double weight_decay = 0;  // decoupled: w -= lr wd w
   AdamEpsilon epsilon = AdamEpsilon::corrected;
 };
-// weight, m, v: slots of one shape (m, v fp32, or fp64 for fp64 weights); step: int64 [1] slot, counted per
-// tensor and only when it is updated; lr: fp32 [1] input; grad_scale: fp32 [1] factor on the gradient or kNoValue.
+// weight, m, v: slots of one shape (m, v fp32, or fp64 for fp64 weights); step: int64 [1] slot,
+// counted per tensor and only when it is updated; lr: fp32 [1] input; grad_scale: fp32 [1] factor
+// on the gradient or kNoValue.
 struct AdamWInputs {
   ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue;
 };
@@ -29,23 +32,39 @@ struct SgdAttrs {
 struct SgdInputs {
   ValueId weight, gradient, velocity = kNoValue, step = kNoValue, lr, grad_scale = kNoValue;
 };
-// velocity (slot) and step (int64 [1] slot) are needed with momentum; the first step sets velocity = gradient.
+// velocity (slot) and step (int64 [1] slot) are needed with momentum; the first step sets velocity
+// = gradient.
 void sgd(Graph& graph, const SgdInputs& inputs, const SgdAttrs& attrs);
 
-// sum += gradient, sum a slot: gradient accumulation over micro-batches. Returns the new sum's value.
+// sum += gradient, sum a slot: gradient accumulation over micro-batches. Returns the new sum's
+// value.
 ValueId accumulate(Graph& graph, ValueId sum, ValueId gradient);
 // slot := 0, after its last read.
 void clear(Graph& graph, ValueId slot);
 
 // Sum of squares of x, fp32 [1] (fp64 for fp64), in a fixed order.
 ValueId sum_squares(Graph& graph, ValueId x);
-// From the sums of squares of all gradients: global norm, and min(1, max_norm / (norm + 1e-6)), fp32 [1].
+// From the sums of squares of all gradients: global norm, and min(1, max_norm / (norm + 1e-6)),
+// fp32 [1].
 struct ClipOut {
-  ValueId norm = kNoValue;
+  ValueId norm = kNoValue;  // not finite where a gradient is not; the factor is then 0 or NaN
   ValueId factor = kNoValue;
 };
 ClipOut clip_factor(Graph& graph, std::span<const ValueId> sums_of_squares, double max_norm);
 
 extern const OpDef adamw_op, sgd_op, accumulate_op, clear_op, sum_squares_op, clip_factor_op;
+
+struct ClipAttrs {
+  double max_norm = 1;
+};
+// Partial sums are taken over this many elements, so the result depends on no split among threads.
+inline constexpr int64_t kSumSquaresChunk = 4096;
+
+void adamw_cpu(const KernelArgs& args);
+void sgd_cpu(const KernelArgs& args);
+void accumulate_cpu(const KernelArgs& args);
+void clear_cpu(const KernelArgs& args);
+void sum_squares_cpu(const KernelArgs& args);
+void clip_factor_cpu(const KernelArgs& args);
 
 }  // namespace lithe

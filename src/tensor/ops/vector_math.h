@@ -1,15 +1,21 @@
 // Branch-free single-precision functions that compilers turn into vector code inside `omp simd` loops;
-// in double the standard library is used, since fp64 is the oracle. Coefficients: own Chebyshev fits.
+// in double the standard library is used, since fp64 is the oracle. On a GPU they are CUDA's
+// own, which need no vectorising. Coefficients: own Chebyshev fits.
 #pragma once
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
+#include "tensor/core/dtype.h"
+
 namespace lithe::vec {
 
 // exp with about 2 ulp; 0 below -87.3, infinity above 88.7; NaN stays NaN.
-inline float exp(float x) {
+LITHE_HOST_DEVICE inline float exp(float x) {
+#ifdef __CUDA_ARCH__
+  return ::expf(x);
+#else
   const float clamped = x > 88.8f ? 88.8f : (x < -87.4f ? -87.4f : x);
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
   const float shifted = clamped * 1.44269504f + 12582912.0f;
@@ -31,11 +37,15 @@ inline float exp(float x) {
   const float low = x < -87.33655f ? 0.0f : y;
   const float high = x > 88.72284f ? HUGE_VALF : low;
   return x != x ? x : high;
+#endif
 }
-inline double exp(double x) { return std::exp(x); }
+LITHE_HOST_DEVICE inline double exp(double x) { return ::exp(x); }
 
 // tanh with absolute error below 2e-7.
-inline float tanh(float x) {
+LITHE_HOST_DEVICE inline float tanh(float x) {
+#ifdef __CUDA_ARCH__
+  return ::tanhf(x);
+#else
   const float a = std::fabs(x);
   const float s = x * x;
   float p = -5.3151525e-3f;
@@ -46,14 +56,18 @@ inline float tanh(float x) {
   p = p * s + 1.0f;
   const float big = 1.0f - 2.0f / (vec::exp(2.0f * a) + 1.0f);
   return a < 0.67f ? x * p : std::copysign(big, x);
+#endif
 }
-inline double tanh(double x) { return std::tanh(x); }
+LITHE_HOST_DEVICE inline double tanh(double x) { return ::tanh(x); }
 
-inline float sigmoid(float x) { return 1.0f / (1.0f + vec::exp(-x)); }
-inline double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+LITHE_HOST_DEVICE inline float sigmoid(float x) { return 1.0f / (1.0f + vec::exp(-x)); }
+LITHE_HOST_DEVICE inline double sigmoid(double x) { return 1.0 / (1.0 + ::exp(-x)); }
 
 // erf with absolute error below 2e-7.
-inline float erf(float x) {
+LITHE_HOST_DEVICE inline float erf(float x) {
+#ifdef __CUDA_ARCH__
+  return ::erff(x);
+#else
   const float a = std::fabs(x);
   const float s = x * x;
   float p = -9.6735903e-6f;
@@ -76,7 +90,8 @@ inline float erf(float x) {
   q = q * t - 3.0417677e-4f;
   const float big = 1.0f - vec::exp(-q);
   return a < 1.0f ? x * p : std::copysign(big, x);
+#endif
 }
-inline double erf(double x) { return std::erf(x); }
+LITHE_HOST_DEVICE inline double erf(double x) { return ::erf(x); }
 
 }  // namespace lithe::vec

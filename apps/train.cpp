@@ -1,0 +1,126 @@
+// train RECIPE.yaml [key.path=value ...]: fine-tunes a model as the recipe says (DESIGN section 5).
+#include <csignal>
+
+#include <atomic>
+#include <filesystem>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "report/memory_table.h"
+#include "tensor/ops/blas.h"
+#include "train/device.h"
+#include "train/options.h"
+#include "train/trainer.h"
+
+namespace {
+
+using namespace lithe;  // NOLINT: a program, not a header
+
+std::atomic<bool> g_stop{false};
+
+struct Arguments {
+  std::string recipe;
+  std::vector<std::string> overrides;
+  std::string device = "auto";
+  std::string out;
+  bool dry_run = false;
+  bool print_config = false;
+  bool resume = false;
+  bool overwrite = false;
+  bool json = false;
+};
+
+std::string run_name(const recipe::Recipe& recipe, const Arguments& args) {
+  return recipe.has("name") ? recipe.string("name")
+                            : std::filesystem::path(args.recipe).stem().string();
+}
+
+int dry_run(const recipe::Recipe& recipe, const Arguments& args, DeviceKind device) {
+  Experiment experiment(recipe, device);
+  MemoryReport memory = experiment.memory();
+  memory.device = device == DeviceKind::cpu ? "cpu" : "cuda";
+  fmt::print("{}", memory_table(memory));
+  if (args.json) {
+    RunSummary summary;
+    summary.name = run_name(recipe, args);
+    summary.status = "dry run";
+    summary.device = memory.device;
+    summary.seed = static_cast<uint64_t>(recipe.integer("seed"));
+    fmt::print("{}\n", summary_json(summary, &memory).dump());
+  }
+  return 0;
+}
+
+int run(const recipe::Recipe& recipe, const Arguments& args) {
+  const std::string name = run_name(recipe, args);
+  const std::shared_ptr<DeviceMemory> memory = open_device(args.device);
+  Experiment experiment(recipe, memory->kind());
+  MemoryReport report = experiment.memory();
+  report.device = memory->description();
+  RunFolder folder(args.out.empty() ? std::filesystem::path("runs") / name
+                                    : std::filesystem::path(args.out),
+                   args.resume ? RunMode::kResume
+                               : (args.overwrite ? RunMode::kOverwrite : RunMode::kNew));
+  folder.write_recipe(recipe.resolved());
+  folder.write_memory(report);
+  fmt::print("{}", memory_table(report));
+
+  Trainer trainer(experiment, folder, memory);
+  if (args.resume) {
+    trainer.resume();
+  }
+  RunSummary summary = trainer.run(g_stop);
+  summary.name = name;
+  report.measured_peak_bytes = trainer.measured_peak_bytes();
+  folder.write_memory(report);
+  folder.write_summary(summary, &report);
+  folder.write_report();
+  folder.log().info("finished: predicted peak {} bytes, measured {} bytes; see {}",
+                    report.predicted_peak_bytes, report.measured_peak_bytes,
+                    (folder.path() / "report.html").string());
+  if (args.json) {
+    fmt::print("{}\n", summary_json(summary, &report).dump());
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  select_blas_core(argc, argv);
+  Arguments args;
+  CLI::App app{"Fine-tunes a model as a recipe says; tells its peak memory before it starts."};
+  app.add_option("recipe", args.recipe, "the recipe (YAML)")->required();
+  app.add_option("overrides", args.overrides, "key.path=value, over what the recipe says");
+  app.add_option("--device", args.device, "auto, cpu, cuda or cuda:N");
+  app.add_option("--out", args.out, "the run folder; default: runs/NAME");
+  app.add_flag("--dry-run", args.dry_run, "print passes and memory, touch no data, weights or device");
+  app.add_flag("--print-config", args.print_config, "print the resolved recipe and stop");
+  app.add_flag("--resume", args.resume, "go on from the run folder's newest checkpoint");
+  app.add_flag("--overwrite", args.overwrite, "replace a finished run of the same name");
+  app.add_flag("--json", args.json, "last line of stdout: one JSON object");
+  const recipe::Schema schema = train_options();
+  app.footer("\nRecipe keys:\n" + schema.help());
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
+  }
+  std::signal(SIGINT, [](int) { g_stop = true; });
+  std::signal(SIGTERM, [](int) { g_stop = true; });
+  try {
+    const recipe::Recipe recipe = recipe::Recipe::load(args.recipe, schema, args.overrides);
+    if (args.print_config) {
+      fmt::print("{}", recipe.resolved());
+      return 0;
+    }
+    return args.dry_run ? dry_run(recipe, args, planned_device(args.device)) : run(recipe, args);
+  } catch (const Error& e) {
+    fmt::print(stderr, "train: {}\n", e.what());
+    return static_cast<int>(e.code());
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "train: {}\n", e.what());
+    return 1;
+  }
+}

@@ -1,0 +1,111 @@
+#include "nn/model_kinds.h"
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "nn/models/vit.h"
+
+namespace lithe::nn {
+namespace {
+
+constexpr int64_t kLargestConfig = 1 << 20;
+constexpr int kDeepestConfig = 64;
+
+std::unique_ptr<Model> make_vit(SlotTable& slots, const nlohmann::json& config) {
+  return std::make_unique<ViT>(slots, ViTConfig::from_json(config));
+}
+
+constexpr std::array<ModelKind, 1> kKinds = {{
+    {"vit", make_vit, ViTConfig::options},
+}};
+
+nlohmann::json read_config(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) {
+    throw FileError("config", "{} cannot be read: {}; model.path must be a folder with config.json",
+                    path.string(), error.message());
+  }
+  if (static_cast<int64_t>(size) > kLargestConfig) {
+    throw FileError("config", "{} has {} bytes, a config.json has at most {}", path.string(), size,
+                    kLargestConfig);
+  }
+  std::ifstream in(path);
+  const auto depth = [](int level, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (level > kDeepestConfig) {
+      throw FileError("config", "is nested deeper than {} levels", kDeepestConfig);
+    }
+    return true;
+  };
+  try {
+    return nlohmann::json::parse(in, depth);
+  } catch (const nlohmann::json::exception& e) {
+    throw FileError("config", "{} is no valid JSON: {}", path.string(), e.what());
+  }
+}
+
+nlohmann::json value_of(const recipe::Recipe& recipe, const recipe::Option& option,
+                        const std::string& key) {
+  switch (option.type) {
+    case recipe::Type::boolean: return recipe.boolean(key);
+    case recipe::Type::integer: return recipe.integer(key);
+    case recipe::Type::number: return recipe.number(key);
+    default: return recipe.string(key);
+  }
+}
+
+}  // namespace
+
+std::span<const ModelKind> model_kinds() { return kKinds; }
+
+std::vector<std::string> model_type_names() {
+  std::vector<std::string> names;
+  for (const ModelKind& kind : kKinds) {
+    names.emplace_back(kind.type);
+  }
+  return names;
+}
+
+nlohmann::json model_config(const recipe::Recipe& model) {
+  nlohmann::json config = nlohmann::json::object();
+  if (model.has("path")) {
+    config = read_config(std::filesystem::path(model.string("path")) / "config.json");
+    if (!config.is_object()) {
+      throw FileError("config", "config.json is a JSON {}, an object is wanted", config.type_name());
+    }
+  } else {
+    config["model_type"] = model.string("type");
+  }
+  for (const ModelKind& kind : kKinds) {
+    if (config.value("model_type", "") != kind.type) {
+      continue;
+    }
+    const recipe::Schema fields = kind.options();
+    for (const recipe::Option& option : fields.options()) {
+      const std::string key = fmt::format("{}.{}", kind.type, option.key);
+      if (model.given(key)) {
+        config[option.key] = value_of(model, option, key);
+      }
+    }
+  }
+  return config;
+}
+
+std::unique_ptr<Model> make_model(SlotTable& slots, const nlohmann::json& config) {
+  const auto field = config.is_object() ? config.find("model_type") : config.end();
+  const std::string type =
+      field != config.end() && field->is_string() ? field->get<std::string>() : "";
+  for (const ModelKind& kind : kKinds) {
+    if (kind.type == type) {
+      return kind.make(slots, config);
+    }
+  }
+  throw FileError("config", "model_type is '{}'; known are: {}", type,
+                  fmt::join(model_type_names(), ", "));
+}
+
+}  // namespace lithe::nn

@@ -1,0 +1,114 @@
+#include "nn/pretrained.h"
+
+#include <cstring>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+namespace lithe::nn {
+namespace {
+
+// out[i0, i1, i2, i3] = in[...] with the axes of `in` taken in `order`; any element size.
+Tensor permute4(const Tensor& in, const std::array<int, 4>& order) {
+  const Shape& s = in.shape();
+  const Tensor source = in;
+  Tensor out(in.dtype(), {s[order[0]], s[order[1]], s[order[2]], s[order[3]]});
+  const std::array<int64_t, 4> stride = {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
+  const auto element = static_cast<size_t>(dtype_bits(in.dtype()) / 8);
+  std::byte* to = out.data();
+  const Shape& t = out.shape();
+  for (int64_t a = 0; a < t[0]; ++a) {
+    for (int64_t b = 0; b < t[1]; ++b) {
+      for (int64_t c = 0; c < t[2]; ++c) {
+        for (int64_t d = 0; d < t[3]; ++d) {
+          const int64_t from = a * stride[static_cast<size_t>(order[0])] +
+                               b * stride[static_cast<size_t>(order[1])] +
+                               c * stride[static_cast<size_t>(order[2])] +
+                               d * stride[static_cast<size_t>(order[3])];
+          std::memcpy(to, source.data() + static_cast<size_t>(from) * element, element);
+          to += element;
+        }
+      }
+    }
+  }
+  return out;
+}
+
+template <typename F>
+void for_each_parameter(const Model& model, F&& f) {
+  model.visit([&](const Module& module) {
+    for (const Parameter& p : module.parameters()) {
+      f(p, model.slots()[p.slot]);
+    }
+  });
+}
+
+}  // namespace
+
+Tensor to_file_layout(const Tensor& value, FileLayout layout) {
+  return layout == FileLayout::conv_oihw ? permute4(value, {0, 3, 1, 2}) : value;
+}
+
+Tensor from_file_layout(const Tensor& value, FileLayout layout) {
+  if (layout == FileLayout::same) {
+    return value;
+  }
+  if (value.shape().rank() != 4) {
+    throw FileError("weights", "a convolution's weight has shape {}, [O, I, KH, KW] is wanted",
+                    value.shape());
+  }
+  return permute4(value, {0, 2, 3, 1});
+}
+
+NameMatch match_names(const Model& model, const SafetensorsFolder& folder) {
+  NameMatch out;
+  std::set<std::string> left;
+  for (std::string& name : folder.names()) {
+    left.insert(std::move(name));
+  }
+  for_each_parameter(model, [&](const Parameter&, const Slot& slot) {
+    (left.erase(slot.name) == 1 ? out.matched : out.missing).push_back(slot.name);
+  });
+  out.unexpected.assign(left.begin(), left.end());
+  return out;
+}
+
+void load_weights(const Model& model, const SafetensorsFolder& folder,
+                  const std::function<void(SlotId, const Tensor&)>& put) {
+  for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
+    if (!folder.contains(slot.name)) {
+      return;
+    }
+    const Tensor value = from_file_layout(folder.read(slot.name), p.layout);
+    if (value.shape() != slot.shape) {
+      throw FileError("weights", "'{}' is {} in the file, the model has {}; check config.json",
+                      slot.name, value.shape(), slot.shape);
+    }
+    put(p.slot, value.to(slot.dtype));
+  });
+}
+
+void save_weights(const Model& model, const std::filesystem::path& folder,
+                  const std::function<Tensor(SlotId)>& get) {
+  std::filesystem::create_directories(folder);
+  std::vector<TensorSpec> specs;
+  for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
+    Shape shape = slot.shape;
+    if (p.layout == FileLayout::conv_oihw) {
+      shape = {shape[0], shape[3], shape[1], shape[2]};
+    }
+    specs.push_back({slot.name, slot.dtype, shape});
+  });
+  SafetensorsWriter writer(folder / "model.safetensors", specs, {{"format", "pt"}});
+  for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
+    const Tensor value = to_file_layout(get(p.slot), p.layout);
+    writer.write(slot.name, {value.data(), static_cast<size_t>(value.bytes())});
+  });
+  writer.commit();
+  AtomicFile config(folder / "config.json");
+  const std::string text = model.config().dump(2) + "\n";
+  config.write_at(0, std::as_bytes(std::span(text)));
+  config.commit();
+}
+
+}  // namespace lithe::nn

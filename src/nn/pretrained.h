@@ -1,0 +1,34 @@
+// Weights between Hugging Face files and slots: names are the files' own, layouts are converted.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "io/safetensors.h"
+#include "nn/model.h"
+
+namespace lithe::nn {
+
+// What loading a folder would do, by name.
+struct NameMatch {
+  std::vector<std::string> matched;
+  std::vector<std::string> missing;     // of the model, not in the file
+  std::vector<std::string> unexpected;  // of the file, not in the model
+};
+NameMatch match_names(const Model& model, const SafetensorsFolder& folder);
+
+// Calls put(slot, value) for every parameter that the folder has, converted to the slot's dtype and layout.
+// Throws FileError for a shape that does not fit, naming the tensor and both shapes.
+void load_weights(const Model& model, const SafetensorsFolder& folder,
+                  const std::function<void(SlotId, const Tensor&)>& put);
+
+// Writes model.safetensors and config.json into `folder`; get(slot) gives a value.
+void save_weights(const Model& model, const std::filesystem::path& folder,
+                  const std::function<Tensor(SlotId)>& get);
+
+// A tensor in its file's layout, and back.
+Tensor to_file_layout(const Tensor& value, FileLayout layout);
+Tensor from_file_layout(const Tensor& value, FileLayout layout);
+
+}  // namespace lithe::nn

@@ -1,0 +1,30 @@
+#include "optim/state_slots.h"
+
+namespace lithe {
+namespace {
+
+std::string state_name(const SlotTable& slots, SlotId parameter, std::string_view kind) {
+  return fmt::format("optimizer.{}.{}", kind, slots[parameter].name);
+}
+
+}  // namespace
+
+SlotId add_state_slot(SlotTable& slots, SlotId parameter, std::string_view kind, DType dtype,
+                      const Shape& shape) {
+  return slots.add({.name = state_name(slots, parameter, kind),
+                    .dtype = dtype,
+                    .shape = shape,
+                    .cls = MemoryClass::optimizer,
+                    .kind = SlotKind::state});
+}
+
+SlotId state_slot(const SlotTable& slots, SlotId parameter, std::string_view kind) {
+  const SlotId slot = slots.find(state_name(slots, parameter, kind));
+  if (slot == kNoSlot) {
+    throw GraphError("optimizer", "'{}' has no state; add_state must run before graphs are built",
+                     state_name(slots, parameter, kind));
+  }
+  return slot;
+}
+
+}  // namespace lithe

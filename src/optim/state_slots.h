@@ -1,0 +1,15 @@
+// Names and makes the state slots of optimizers: "optimizer.<kind>.<parameter>".
+#pragma once
+
+#include <string_view>
+
+#include "tensor/graph/slots.h"
+
+namespace lithe {
+
+SlotId add_state_slot(SlotTable& slots, SlotId parameter, std::string_view kind, DType dtype,
+                      const Shape& shape);
+// The slot that add_state_slot made; throws GraphError when there is none.
+SlotId state_slot(const SlotTable& slots, SlotId parameter, std::string_view kind);
+
+}  // namespace lithe

@@ -1,0 +1,85 @@
+#include "tensor/graph/pass.h"
+
+#include <algorithm>
+
+#include "tensor/graph/verify.h"
+
+namespace lithe {
+
+std::vector<std::string> PassManager::preview(const PassTarget& target) const {
+  std::vector<std::string> lines;
+  for (const auto& pass : passes_) {
+    if (pass->stage() == Pass::Stage::graph && target.graph == nullptr) {
+      continue;
+    }
+    const std::vector<Site> sites = pass->match(target);
+    const auto refused = std::count_if(sites.begin(), sites.end(),
+                                       [](const Site& s) { return !s.refused.empty(); });
+    lines.push_back(fmt::format("{}: {} sites, {} refused", pass->name(),
+                                static_cast<int64_t>(sites.size()) - refused, refused));
+  }
+  return lines;
+}
+
+std::vector<PassReport> PassManager::apply_model(const PassTarget& target) const {
+  return apply(Pass::Stage::model, target);
+}
+
+std::vector<PassReport> PassManager::apply_graph(const PassTarget& target) const {
+  return apply(Pass::Stage::graph, target);
+}
+
+std::vector<PassReport> PassManager::apply(Pass::Stage stage, const PassTarget& target) const {
+  std::vector<PassReport> reports;
+  std::string done;
+  for (const auto& pass : passes_) {
+    if (pass->stage() != stage) {
+      continue;
+    }
+    try {
+      reports.push_back(pass->apply(target));
+      if (target.graph != nullptr) {
+        verify(*target.graph, pass->name());
+      }
+    } catch (const Error& e) {
+      throw Error(e.code(), fmt::format("pass {}", pass->name()),
+                  fmt::format("{} (passes already run: {})", e.what(), done.empty() ? "none" : done));
+    }
+    done += done.empty() ? "" : ", ";
+    done += pass->name();
+  }
+  return reports;
+}
+
+bool PassManager::on(PassEvent event, int64_t step) const {
+  bool rebuild = false;
+  for (const auto& pass : passes_) {
+    rebuild = pass->on(event, step) || rebuild;
+  }
+  return rebuild;
+}
+
+nlohmann::json PassManager::state() const {
+  nlohmann::json out = nlohmann::json::object();
+  for (const auto& pass : passes_) {
+    out[std::string(pass->name())] = pass->state();
+  }
+  return out;
+}
+
+void PassManager::restore(const nlohmann::json& state) const {
+  for (const auto& pass : passes_) {
+    const auto it = state.find(std::string(pass->name()));
+    if (it == state.end()) {
+      throw FileError("checkpoint", "holds no state of the pass '{}'; resume with the recipe it was made with",
+                      pass->name());
+    }
+    pass->restore(*it);
+  }
+  if (state.size() != passes_.size()) {
+    throw FileError("checkpoint", "holds {} passes, the recipe has {}; resume with the recipe it was made with",
+                    state.size(), passes_.size());
+  }
+}
+
+}  // namespace lithe

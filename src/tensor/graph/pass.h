@@ -1,0 +1,106 @@
+// The one shape of every pass (freeze, recompute, codecs, quantize, prune, adapters). A model pass decides
+// on the module tree, before graphs are built; a graph pass rewrites a step graph after its backward.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "recipe/recipe.h"
+#include "tensor/core/memory_class.h"
+#include "tensor/graph/graph.h"
+
+namespace lithe {
+
+namespace nn {
+class Model;
+}
+
+// What a pass works on. Model passes see `model` and `slots`, graph passes `graph` as well.
+struct PassTarget {
+  nn::Model* model = nullptr;
+  SlotTable* slots = nullptr;
+  Graph* graph = nullptr;
+};
+
+// A place a pass would change, or refuses to change and why.
+struct Site {
+  std::string path;
+  std::string kind;  // "parameter", "block", "edge", ...
+  Shape shape;
+  std::string refused;  // empty: accepted
+};
+
+// What a pass expects to change, before it does; negative numbers are savings.
+struct PassEstimate {
+  MemoryByClass bytes{};
+  double flops = 0;       // per step
+  int64_t file_bytes = 0;
+};
+
+struct PassReport {
+  std::string name;
+  std::string what;  // "9 of 12 blocks"
+  int64_t sites = 0;
+  double error = 0;  // relative, where the pass is lossy
+};
+
+enum class PassEvent : uint8_t { step_begin, after_backward, calibration_batch, step_end };
+
+class Pass {
+ public:
+  enum class Stage : uint8_t { model, graph };
+
+  virtual ~Pass() = default;
+  virtual std::string_view name() const = 0;
+  virtual Stage stage() const = 0;
+  // The sites that the recipe's selectors name. A selector that names nothing throws UsageError with
+  // the nearest path.
+  virtual std::vector<Site> match(const PassTarget& target) const = 0;
+  virtual PassEstimate estimate(const PassTarget& target) const = 0;
+  virtual PassReport apply(const PassTarget& target) = 0;
+  // Returns true when graphs must be rebuilt (a schedule chose other sites).
+  virtual bool on(PassEvent /*event*/, int64_t /*step*/) { return false; }
+  // Goes into checkpoints, so that a resumed run is exact.
+  virtual nlohmann::json state() const { return nlohmann::json::object(); }
+  virtual void restore(const nlohmann::json& /*state*/) {}
+  // Undoes apply; returns why it cannot, or nothing.
+  virtual std::string invert(const PassTarget& target) = 0;
+};
+
+// How a recipe makes a pass: its section's name, options and constructor.
+struct PassKind {
+  std::string_view name;
+  std::string_view help;
+  recipe::Schema (*options)();
+  // `section` is the recipe seen from inside the pass's section.
+  std::unique_ptr<Pass> (*make)(const recipe::Recipe& section);
+};
+
+// Runs passes in their order and verifies after each; a failure names the pass, its site where known
+// and the passes already run.
+class PassManager {
+ public:
+  void add(std::unique_ptr<Pass> pass) { passes_.push_back(std::move(pass)); }
+  bool empty() const { return passes_.empty(); }
+  const std::vector<std::unique_ptr<Pass>>& passes() const { return passes_; }
+
+  // What would change, one line a pass, before anything does.
+  std::vector<std::string> preview(const PassTarget& target) const;
+  std::vector<PassReport> apply_model(const PassTarget& target) const;
+  std::vector<PassReport> apply_graph(const PassTarget& target) const;
+  bool on(PassEvent event, int64_t step) const;
+  nlohmann::json state() const;
+  // Throws FileError when the checkpoint's passes are not the recipe's.
+  void restore(const nlohmann::json& state) const;
+
+ private:
+  std::vector<PassReport> apply(Pass::Stage stage, const PassTarget& target) const;
+
+  std::vector<std::unique_ptr<Pass>> passes_;
+};
+
+}  // namespace lithe

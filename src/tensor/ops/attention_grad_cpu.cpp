@@ -1,0 +1,261 @@
+#include <omp.h>
+
+#include "tensor/core/tensor.h"
+#include "tensor/ops/attention_rows.h"
+#include "tensor/ops/parallel.h"
+#include "tensor/ops/vector_math.h"
+
+namespace lithe {
+namespace {
+
+using attention_rows::kHidden;
+using attention_rows::Masks;
+using attention_rows::Pieces;
+
+// One thread's buffers; shapes in AttentionTiles.
+template <typename A>
+struct Buffers {
+  Buffers(const AttentionTiles& t, A* data) {
+    Pieces<A> pieces(data);
+    keys_t = pieces.take(t.dim * t.tile_keys);
+    values_t = pieces.take(t.dim * t.tile_keys);
+    keys = pieces.take(t.tile_keys * t.padded_dim);
+    dk = pieces.take(t.tile_keys * t.padded_dim);
+    dv = pieces.take(t.tile_keys * t.padded_dim);
+    p = pieces.take(t.block_queries * t.tile_keys);
+    ds = pieces.take(t.block_queries * t.tile_keys);
+    queries = pieces.take(t.block_queries * t.padded_dim);
+    dout = pieces.take(t.block_queries * t.padded_dim);
+    dq = pieces.take(t.block_queries * t.padded_dim);
+    bias = pieces.take(t.tile_keys);
+    keep = pieces.take(t.tile_keys);
+  }
+  A *keys_t, *values_t;    // [D, tile of keys]
+  A *keys, *dk, *dv;       // [tile of keys, D]
+  A *p, *ds;               // [block of queries, tile of keys]
+  A *queries, *dout, *dq;  // [block of queries, D]
+  A *bias, *keep;          // [tile of keys]
+};
+
+template <typename T, typename A = acc_t<T>>
+class Backward {
+ public:
+  // `wide_dq` takes dq in the type of the sums where several tiles of keys add to it.
+  Backward(const KernelArgs& args, const AttentionTiles& t, const Masks& masks, A* wide_dq)
+      : t_(t),
+        masks_(masks),
+        q_(args.in[0].as<const T>()),
+        k_(args.in[1].as<const T>()),
+        v_(args.in[2].as<const T>()),
+        out_(args.in[3].as<const T>()),
+        lse_(args.in[4].as<const A>()),
+        dout_(args.in[5].as<const T>()),
+        wide_dq_(wide_dq) {
+    const auto attrs = args.attr<AttentionGradAttrs>();
+    scale_ = static_cast<A>(attrs.forward.scale);
+    size_t output = 0;
+    dq_ = attrs.dq ? args.out[output++].as<T>() : nullptr;
+    dk_ = attrs.dk ? args.out[output++].as<T>() : nullptr;
+    dv_ = attrs.dv ? args.out[output++].as<T>() : nullptr;
+  }
+
+  // One key head and all queries of the heads that share it.
+  void run(int64_t b, int64_t kv_head, const Buffers<A>& w) const {
+    const int64_t row = t_.kv_heads * t_.dim;
+    for (int64_t key = 0; key < t_.keys; key += t_.tile_keys) {
+      const int64_t n = std::min(t_.tile_keys, t_.keys - key);
+      const int64_t at = (b * t_.keys + key) * row + kv_head * t_.dim;
+      attention_rows::pack_transposed(k_ + at, row, n, t_.dim, t_.tile_keys, w.keys_t);
+      attention_rows::pack_transposed(v_ + at, row, n, t_.dim, t_.tile_keys, w.values_t);
+      attention_rows::pack(k_ + at, row, n, t_.dim, t_.padded_dim, w.keys);
+      if (masks_.key_mask != nullptr) {
+        masks_.key_bias(b, key, n, w.bias);
+      }
+      std::fill_n(w.dk, n * t_.padded_dim, A(0));
+      std::fill_n(w.dv, n * t_.padded_dim, A(0));
+      for (int64_t head = kv_head * t_.group; head < (kv_head + 1) * t_.group; ++head) {
+        for (int64_t t = 0; t < t_.queries; t += t_.block_queries) {
+          run_block(b, head, t, std::min(t + t_.block_queries, t_.queries), key, n, w);
+        }
+      }
+      if (dk_ != nullptr) {
+        unpack(w.dk, n, row, dk_ + at);
+      }
+      if (dv_ != nullptr) {
+        unpack(w.dv, n, row, dv_ + at);
+      }
+    }
+  }
+
+ private:
+  void unpack(const A* from, int64_t rows, int64_t stride, T* to) const {
+    for (int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+      for (int64_t i = 0; i < t_.dim; ++i) {
+        to[r * stride + i] = T(from[r * t_.padded_dim + i]);
+      }
+    }
+  }
+
+  // The keys [key, key + n) against the queries [begin, end) of one head.
+  void run_block(int64_t b, int64_t head, int64_t begin, int64_t end, int64_t key, int64_t n,
+                 const Buffers<A>& w) const {
+    const int64_t rows = end - begin;
+    const int64_t row = t_.heads * t_.dim;
+    const int64_t at = (b * t_.queries + begin) * row + head * t_.dim;
+    const int64_t count = std::min(n, masks_.visible(end - 1) - key);
+    if (count <= 0) {
+      if (key == 0 && dq_ != nullptr) {
+        std::fill_n(w.dq, rows * t_.padded_dim, A(0));
+        store_dq(at, rows, key, w);
+      }
+      return;
+    }
+    const int64_t ld = t_.tile_keys;
+    const int64_t pd = t_.padded_dim;
+    const int64_t width = tile::padded<A>(count);
+    attention_rows::pack(q_ + at, row, rows, t_.dim, pd, w.queries);
+    attention_rows::pack(dout_ + at, row, rows, t_.dim, pd, w.dout);
+    tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.queries, pd, 1}, w.keys_t, ld, w.p,
+                      ld);
+    tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.dout, pd, 1}, w.values_t, ld, w.ds,
+                      ld);
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t r = t - begin;
+      const int64_t seen = std::clamp<int64_t>(masks_.visible(t) - key, 0, count);
+      row_gradient(b, head, t, key, seen, count, dot(at + r * row, w.dout + r * pd), w.p + r * ld,
+                   w.ds + r * ld, w);
+    }
+    if (dv_ != nullptr) {
+      tile::gemm<true>(count, pd, rows, tile::Strided<A>{w.p, 1, ld}, w.dout, pd, w.dv, pd);
+    }
+    if (dk_ != nullptr) {
+      tile::gemm<true>(count, pd, rows, tile::Strided<A>{w.ds, 1, ld}, w.queries, pd, w.dk, pd);
+    }
+    if (dq_ != nullptr) {
+      tile::gemm<false>(rows, pd, count, tile::Strided<A>{w.ds, ld, 1}, w.keys, pd, w.dq, pd);
+      store_dq(at, rows, key, w);
+    }
+  }
+
+  // dO · O of one query: what the softmax's gradient subtracts.
+  A dot(int64_t at, const A* dout) const {
+    A sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < t_.dim; ++i) {
+      sum += dout[i] * static_cast<A>(out_[at + i]);
+    }
+    return sum;
+  }
+
+  // From scores p and dO vᵀ in ds: the probabilities (with dropout) and the gradient of the scores.
+  void row_gradient(int64_t b, int64_t head, int64_t t, int64_t key, int64_t seen, int64_t count,
+                    A delta, A* p, A* ds, const Buffers<A>& w) const {
+    const A lse = lse_[(b * t_.heads + head) * t_.queries + t];
+    if (lse == kHidden<A>) {
+      seen = 0;
+    }
+    if (masks_.key_mask != nullptr) {
+#pragma omp simd
+      for (int64_t s = 0; s < seen; ++s) {
+        p[s] = vec::exp(p[s] * scale_ + w.bias[s] - lse);
+      }
+    } else {
+#pragma omp simd
+      for (int64_t s = 0; s < seen; ++s) {
+        p[s] = vec::exp(p[s] * scale_ - lse);
+      }
+    }
+    if (masks_.drops) {
+      masks_.keep(b, head, t, key, seen, w.keep);
+#pragma omp simd
+      for (int64_t s = 0; s < seen; ++s) {
+        ds[s] = p[s] * (ds[s] * w.keep[s] - delta) * scale_;
+        p[s] *= w.keep[s];
+      }
+    } else {
+#pragma omp simd
+      for (int64_t s = 0; s < seen; ++s) {
+        ds[s] = p[s] * (ds[s] - delta) * scale_;
+      }
+    }
+    std::fill(p + seen, p + count, A(0));
+    std::fill(ds + seen, ds + count, A(0));
+  }
+
+  void store_dq(int64_t at, int64_t rows, int64_t key, const Buffers<A>& w) const {
+    const int64_t row = t_.heads * t_.dim;
+    if (wide_dq_ == nullptr) {
+      unpack(w.dq, rows, row, dq_ + at);
+      return;
+    }
+    for (int64_t r = 0; r < rows; ++r) {
+      A* to = wide_dq_ + at + r * row;
+      const A* from = w.dq + r * t_.padded_dim;
+#pragma omp simd
+      for (int64_t i = 0; i < t_.dim; ++i) {
+        to[i] = key == 0 ? from[i] : to[i] + from[i];
+      }
+    }
+  }
+
+  const AttentionTiles& t_;
+  const Masks& masks_;
+  const T* q_;
+  const T* k_;
+  const T* v_;
+  const T* out_;
+  const A* lse_;
+  const T* dout_;
+  A* wide_dq_;
+  T* dq_ = nullptr;
+  T* dk_ = nullptr;
+  T* dv_ = nullptr;
+  A scale_ = 1;
+};
+
+}  // namespace
+
+void attention_grad_cpu(const KernelArgs& args) {
+  const auto attrs = args.attr<AttentionGradAttrs>();
+  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+    using A = acc_t<T>;
+    const AttentionTiles tiles(args.in[0].shape, args.in[1].shape, tile::kLanes<A>);
+    const Masks masks(args, tiles, attrs.forward, 6, 7);
+    A* workspace = static_cast<A*>(args.workspace);
+    A* wide_dq = nullptr;
+    const int64_t dq_elements = args.in[0].numel();
+    if (attrs.dq && tiles.key_tiles > 1) {
+      if constexpr (std::is_same_v<T, A>) {
+        wide_dq = args.out[0].as<A>();
+      } else {
+        wide_dq = workspace;
+        workspace += tiles.wide_dq_elements();
+      }
+    }
+    if (attrs.dq && tiles.keys == 0) {
+      std::fill_n(args.out[0].as<T>(), dq_elements, T(0.0f));
+    }
+    const Backward<T> backward(args, tiles, masks, wide_dq);
+    const int64_t tasks = tiles.batch * tiles.kv_heads;
+    const int64_t each = tiles.backward_elements();
+    // A task owns its key head's dk and dv and its query heads' dq, so who runs it does not matter.
+#pragma omp parallel for schedule(dynamic) if (tasks > 1)
+    for (int64_t task = 0; task < tasks; ++task) {
+      const Buffers<A> buffers(tiles, workspace + omp_get_thread_num() * each);
+      backward.run(task / tiles.kv_heads, task % tiles.kv_heads, buffers);
+    }
+    if constexpr (!std::is_same_v<T, A>) {
+      if (wide_dq != nullptr) {
+        T* dq = args.out[0].as<T>();
+        parallel_for(dq_elements, 1, [=](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            dq[i] = T(wide_dq[i]);
+          }
+        });
+      }
+    }
+  });
+}
+
+}  // namespace lithe

@@ -1,0 +1,42 @@
+// Sums over the rows of a matrix, the shape of every bias and scale gradient on the CPU.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "tensor/ops/parallel.h"
+
+namespace lithe {
+
+// How many ranges of rows are summed apart. It depends on the number of rows only, so the result
+// does not depend on the number of threads.
+inline int64_t row_chunks(int64_t rows) { return std::clamp<int64_t>(rows / 64, 1, 64); }
+
+// add(row_begin, row_end, sums) adds a range of rows to sums [columns], which starts at zero;
+// store(column, total) takes the results. `partial` holds row_chunks(rows) * columns elements;
+// `cost` is the work of one row in elements.
+template <typename A, typename Add, typename Store>
+void column_sum(int64_t rows, int64_t columns, int64_t cost, A* partial, Add&& add, Store&& store) {
+  const int64_t chunks = row_chunks(rows);
+  parallel_for(chunks, cost * (rows / chunks + 1), [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      A* sums = partial + chunk * columns;
+      std::fill_n(sums, columns, A(0));
+      add(rows * chunk / chunks, rows * (chunk + 1) / chunks, sums);
+    }
+  });
+  parallel_for(columns, chunks, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+      const A* from = partial + chunk * columns;
+#pragma omp simd
+      for (int64_t c = begin; c < end; ++c) {
+        partial[c] += from[c];
+      }
+    }
+    for (int64_t c = begin; c < end; ++c) {
+      store(c, partial[c]);
+    }
+  });
+}
+
+}  // namespace lithe

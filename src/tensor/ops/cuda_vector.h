@@ -1,0 +1,75 @@
+// Wide memory accesses and element conversion in CUDA kernels. Device-only.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#include "tensor/core/convert.h"
+#include "tensor/core/cuda_check.h"
+#include "tensor/core/dtype.h"
+#include "tensor/graph/op.h"
+
+namespace lithe::device {
+
+// Neighbouring elements that move by one access of at most 16 bytes; addresses are multiples of it.
+template <typename T, int kCount>
+struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
+  T at[kCount];
+};
+
+// How many elements of T make up 16 bytes.
+template <typename T>
+inline constexpr int kWide = static_cast<int>(16 / sizeof(T));
+
+template <int kCount, typename T>
+__device__ inline Pack<T, kCount> load(const T* from) {
+  return *reinterpret_cast<const Pack<T, kCount>*>(from);
+}
+template <int kCount, typename T>
+__device__ inline void store(T* to, const Pack<T, kCount>& pack) {
+  *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
+}
+
+// Conversion by the hardware's own instructions; rounds to nearest even as the storage types do.
+template <typename A, typename T>
+__device__ inline A widen(T value) {
+  if constexpr (std::is_same_v<T, f16>) {
+    return static_cast<A>(__half2float(__ushort_as_half(value.bits)));
+  } else {
+    return static_cast<A>(value);
+  }
+}
+template <typename T, typename A>
+__device__ inline T narrow(A value) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    T out;
+    out.bits = __bfloat16_as_ushort(__float2bfloat16_rn(static_cast<float>(value)));
+    return out;
+  } else if constexpr (std::is_same_v<T, f16>) {
+    T out;
+    out.bits = __half_as_ushort(__float2half_rn(static_cast<float>(value)));
+    return out;
+  } else {
+    return static_cast<T>(value);
+  }
+}
+
+inline cudaStream_t stream_of(const KernelArgs& args) {
+  return static_cast<cudaStream_t>(args.stream);
+}
+
+// Blocks for `items` at `per_block` each.
+inline unsigned blocks_for(int64_t items, int64_t per_block) {
+  const int64_t blocks = (items + per_block - 1) / per_block;
+  if (blocks > INT32_MAX) {
+    throw ShapeError("device", "{} items need {} blocks, {} are possible; use a smaller batch",
+                     items, blocks, INT32_MAX);
+  }
+  return static_cast<unsigned>(blocks);
+}
+
+}  // namespace lithe::device

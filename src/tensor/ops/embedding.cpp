@@ -1,0 +1,71 @@
+#include "tensor/ops/embedding.h"
+
+namespace lithe {
+namespace {
+
+void expect_ids(const InferContext& c, int i) {
+  if (c.dtype(i) != DType::i64) {
+    c.fail("ids are {}; int64 is wanted", dtype_name(c.dtype(i)));
+  }
+}
+
+void infer(InferContext& c) {
+  c.expect_inputs(2);
+  c.expect_floating(0);
+  expect_ids(c, 1);
+  if (c.shape(0).rank() != 2) {
+    c.fail("the table has shape {}; [V, H] is wanted", c.shape(0));
+  }
+  Shape out = c.shape(1);
+  out.push_back(c.shape(0)[1]);
+  c.output(c.dtype(0), out);
+}
+
+void infer_grad(InferContext& c) {
+  c.expect_inputs(2);
+  c.expect_floating(0);
+  expect_ids(c, 1);
+  const Shape& dy = c.shape(0);
+  if (dy.rank() < 1) {
+    c.fail("the gradient has shape {}; [..., H] is wanted", dy);
+  }
+  Shape wanted = c.shape(1);
+  wanted.push_back(dy.back());
+  c.expect_shape(0, wanted, "the gradient");
+  c.output(c.dtype(0), {c.attr<EmbeddingAttrs>().vocabulary, dy.back()});
+}
+
+void grad(GradContext& c) {
+  if (c.wants(0)) {
+    c.set(0, c.graph.emit(embedding_grad_op, {c.dout(), c.in(1)}, EmbeddingAttrs{c.shape(0)[0]}));
+  }
+}
+
+double flops_none(const Graph&, NodeId) { return 0; }
+
+double flops_grad(const Graph& g, NodeId n) {
+  return static_cast<double>(g.shape(g.in(n, 0)).numel());
+}
+
+// For each table row the first of its ids, for each id the next of the same row.
+int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
+  const int64_t links =
+      checked_add(g.attr<EmbeddingAttrs>(n).vocabulary, g.shape(g.in(n, 1)).numel());
+  return device == DeviceKind::cpu ? checked_mul(links, 8) : 0;
+}
+
+}  // namespace
+
+const OpDef embedding_op = {
+    .name = "embedding", .infer = infer, .grad = grad, .flops = flops_none, .cpu = embedding_cpu};
+const OpDef embedding_grad_op = {.name = "embedding_grad",
+                                 .infer = infer_grad,
+                                 .flops = flops_grad,
+                                 .workspace = workspace_grad,
+                                 .cpu = embedding_grad_cpu};
+
+ValueId embedding(Graph& graph, ValueId table, ValueId ids) {
+  return graph.emit(embedding_op, {table, ids});
+}
+
+}  // namespace lithe

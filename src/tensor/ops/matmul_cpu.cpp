@@ -1,0 +1,230 @@
+#include <type_traits>
+
+#include "tensor/core/convert.h"
+#include "tensor/core/tensor.h"
+#include "tensor/ops/activation_math.h"
+#include "tensor/ops/blas.h"
+#include "tensor/ops/column_sum.h"
+#include "tensor/ops/matmul.h"
+
+namespace lithe {
+namespace {
+
+// Small enough that a tile of the product is still in the cache for its bias and activation, large
+// enough that repacking the weight for every tile does not show.
+constexpr int64_t kTileRows = 256;
+constexpr int64_t kTileColumns = 512;
+
+template <typename To, typename From>
+void convert_all(const From* from, int64_t n, To* to) {
+  parallel_for(n, 1, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) {
+      to[i] = convert<To>(from[i]);
+    }
+  });
+}
+
+// Hands out pieces of the planned workspace.
+class Scratch {
+ public:
+  explicit Scratch(void* data) : next_(static_cast<float*>(data)) {}
+  float* take(int64_t n) {
+    float* out = next_;
+    next_ += n;
+    return out;
+  }
+
+ private:
+  float* next_;
+};
+
+// Operands as BLAS reads them: as they are, or widened to fp32.
+template <typename T>
+const acc_t<T>* widened(const TensorRef& x, Scratch& scratch) {
+  if constexpr (is_half_v<T>) {
+    float* out = scratch.take(x.numel());
+    convert_all(x.as<T>(), x.numel(), out);
+    return out;
+  } else {
+    return x.as<T>();
+  }
+}
+
+template <typename A>
+void multiply(const KernelArgs& args, const A* a, const A* b, A* c) {
+  const auto attrs = args.attr<MatmulAttrs>();
+  const Shape& sa = args.in[0].shape;
+  const Shape& sb = args.in[1].shape;
+  const Shape& sc = args.out[0].shape;
+  blas::Gemm g{.transpose_a = attrs.transpose_a,
+               .transpose_b = attrs.transpose_b,
+               .m = sc.back(1),
+               .n = sc.back(0),
+               .k = attrs.transpose_a ? sa.back(1) : sa.back(0),
+               .lda = sa.back(0),
+               .ldb = sb.back(0),
+               .ldc = sc.back(0)};
+  blas::Batch batch{.count = sc.product(0, sc.rank() - 2),
+                    .stride_a = sa.rank() > 2 ? sa.back(0) * sa.back(1) : 0,
+                    .stride_b = sb.rank() > 2 ? sb.back(0) * sb.back(1) : 0,
+                    .stride_c = sc.back(0) * sc.back(1)};
+  if (sb.rank() == 2 && !attrs.transpose_a) {
+    g.m *= batch.count;  // all batches share b: one tall product
+    batch.count = 1;
+  }
+  if (batch.count == 1) {
+    blas::gemm(g, attrs.alpha, a, b, 0, c);
+  } else {
+    blas::gemm_batched(g, batch, attrs.alpha, a, b, 0, c);
+  }
+}
+
+// What follows the product of a linear layer: z = product + bias (bias may be null) is written to
+// pre (may be null) and f(z) to y. The product may lie in pre or y.
+template <typename T>
+struct Epilogue {
+  const T* bias;
+  T* pre;
+  T* y;
+  int64_t columns;  // of the whole output
+
+  template <Activation kKind>
+  void run(const acc_t<T>* product, int64_t ld, int64_t row, int64_t column, int64_t rows,
+           int64_t width) const {
+    using A = acc_t<T>;
+    const T* b = bias == nullptr ? nullptr : bias + column;
+    for (int64_t r = 0; r < rows; ++r) {
+      const A* from = product + r * ld;
+      T* to = y + (row + r) * columns + column;
+      T* keep = pre == nullptr ? nullptr : pre + (row + r) * columns + column;
+      if (b != nullptr && keep != nullptr) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+          const A z = from[i] + static_cast<A>(b[i]);
+          keep[i] = T(z);
+          to[i] = T(activate<kKind>(z));
+        }
+      } else if (keep != nullptr) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+          const A z = from[i];
+          keep[i] = T(z);
+          to[i] = T(activate<kKind>(z));
+        }
+      } else if (b != nullptr) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+          to[i] = T(from[i] + static_cast<A>(b[i]));
+        }
+      } else {
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) {
+          to[i] = T(from[i]);
+        }
+      }
+    }
+  }
+};
+
+// y = f(x wᵀ + b): each thread multiplies a tile and finishes it while it is in its cache.
+template <typename T>
+void linear_tiles(const blas::Gemm& g, Activation kind, const acc_t<T>* x, const acc_t<T>* w,
+                  acc_t<T>* product, const Epilogue<T>& epilogue) {
+  const int64_t row_tiles = (g.m + kTileRows - 1) / kTileRows;
+  const int64_t column_tiles = (g.n + kTileColumns - 1) / kTileColumns;
+  const int64_t tiles = row_tiles * column_tiles;
+  dispatch_activation(kind, [&]<Activation kKind>() {
+    if (tiles < omp_get_max_threads()) {
+      blas::gemm(g, 1, x, w, 0, product);
+      parallel_for(g.m, g.n * 8, [&](int64_t begin, int64_t end) {
+        epilogue.template run<kKind>(product + begin * g.ldc, g.ldc, begin, 0, end - begin, g.n);
+      });
+      return;
+    }
+    // Who computes a tile does not change it, so the schedule may be dynamic.
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t row = g.m * (tile / column_tiles) / row_tiles;
+      const int64_t row_end = g.m * (tile / column_tiles + 1) / row_tiles;
+      const int64_t column = g.n * (tile % column_tiles) / column_tiles;
+      const int64_t column_end = g.n * (tile % column_tiles + 1) / column_tiles;
+      blas::Gemm part = g;
+      part.m = row_end - row;
+      part.n = column_end - column;
+      acc_t<T>* to = product + row * g.ldc + column;
+      blas::gemm(part, 1, x + row * g.lda, w + column * g.ldb, 0, to);
+      epilogue.template run<kKind>(to, g.ldc, row, column, part.m, part.n);
+    }
+  });
+}
+
+}  // namespace
+
+void matmul_cpu(const KernelArgs& args) {
+  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+    Scratch scratch(args.workspace);
+    const auto* a = widened<T>(args.in[0], scratch);
+    const auto* b = widened<T>(args.in[1], scratch);
+    if constexpr (is_half_v<T>) {
+      float* c = scratch.take(args.out[0].numel());
+      multiply(args, a, b, c);
+      convert_all(c, args.out[0].numel(), args.out[0].as<T>());
+    } else {
+      multiply(args, a, b, args.out[0].as<T>());
+    }
+  });
+}
+
+void linear_cpu(const KernelArgs& args) {
+  const Activation kind = args.attr<LinearAttrs>().activation;
+  const Shape& x_shape = args.in[0].shape;
+  const Shape& w_shape = args.in[1].shape;
+  const blas::Gemm g{.transpose_b = true,
+                     .m = x_shape.product(0, x_shape.rank() - 1),
+                     .n = w_shape[0],
+                     .k = w_shape[1],
+                     .lda = w_shape[1],
+                     .ldb = w_shape[1],
+                     .ldc = w_shape[0]};
+  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+    Scratch scratch(args.workspace);
+    const auto* x = widened<T>(args.in[0], scratch);
+    const auto* w = widened<T>(args.in[1], scratch);
+    const bool biased = args.in.size() > 2 && args.in[2].data != nullptr;
+    T* y = args.out[0].as<T>();
+    T* pre = kind == Activation::none ? nullptr : args.out[1].as<T>();
+    const Epilogue<T> epilogue{biased ? args.in[2].as<T>() : nullptr, pre, y, g.n};
+    if constexpr (is_half_v<T>) {
+      linear_tiles<T>(g, kind, x, w, scratch.take(g.m * g.n), epilogue);
+    } else if (!biased && pre == nullptr) {
+      blas::gemm(g, 1, x, w, 0, y);
+    } else {
+      linear_tiles<T>(g, kind, x, w, pre == nullptr ? y : pre, epilogue);
+    }
+  });
+}
+
+void bias_grad_cpu(const KernelArgs& args) {
+  const Shape& shape = args.in[0].shape;
+  const int64_t rows = shape.product(0, shape.rank() - 1);
+  const int64_t columns = shape.back();
+  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+    using A = acc_t<T>;
+    const T* dy = args.in[0].as<T>();
+    T* db = args.out[0].as<T>();
+    const auto add = [=](int64_t begin, int64_t end, A* sums) {
+      for (int64_t r = begin; r < end; ++r) {
+        const T* row = dy + r * columns;
+#pragma omp simd
+        for (int64_t c = 0; c < columns; ++c) {
+          sums[c] += static_cast<A>(row[c]);
+        }
+      }
+    };
+    column_sum(rows, columns, columns, static_cast<A*>(args.workspace), add,
+               [=](int64_t c, A total) { db[c] = T(total); });
+  });
+}
+
+}  // namespace lithe

@@ -1,0 +1,120 @@
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <type_traits>
+
+#include "tensor/core/tensor.h"
+#include "tensor/ops/parallel.h"
+#include "tensor/ops/top_k.h"
+
+namespace lithe {
+namespace {
+
+template <typename A>
+using key_t = std::conditional_t<std::is_same_v<A, double>, uint64_t, uint32_t>;
+
+// An unsigned number in the order of the values: the sign bit is set for positive floats, and
+// negative ones are turned round. NaN becomes the largest; -0 equals 0.
+template <typename A>
+inline key_t<A> order_key(A value, bool by_magnitude) {
+  using K = key_t<A>;
+  constexpr K kSign = K(1) << (sizeof(K) * 8 - 1);
+  const A v = (by_magnitude ? std::fabs(value) : value) + A(0);
+  const K bits = std::bit_cast<K>(v);
+  const K key = (bits & kSign) != 0 ? ~bits : bits | kSign;
+  return v != v ? ~K(0) : key;
+}
+
+// The largest key that at least k elements reach, bit by bit from the highest; needs no memory and
+// every pass is one vector loop over a row in the cache.
+template <typename T>
+key_t<acc_t<T>> kth_key(const T* x, int64_t size, int64_t k, bool by_magnitude) {
+  using A = acc_t<T>;
+  using K = key_t<A>;
+  K found = 0;
+  for (int bit = static_cast<int>(sizeof(K)) * 8 - 1; bit >= 0; --bit) {
+    const K candidate = found | (K(1) << bit);
+    int64_t count = 0;
+#pragma omp simd reduction(+ : count)
+    for (int64_t i = 0; i < size; ++i) {
+      count += order_key(static_cast<A>(x[i]), by_magnitude) >= candidate;
+    }
+    if (count >= k) {
+      found = candidate;
+    }
+  }
+  return found;
+}
+
+template <typename T>
+void top_k_row(const T* x, int64_t size, int64_t k, bool by_magnitude, T* values,
+               int32_t* indices) {
+  using A = acc_t<T>;
+  using K = key_t<A>;
+  const auto key_of = [=](int32_t i) { return order_key(static_cast<A>(x[i]), by_magnitude); };
+  const K least = kth_key(x, size, k, by_magnitude);
+  // All above the k-th key, and of those equal to it as many as are missing, the first ones.
+  int64_t above = 0;
+  for (int32_t i = 0; i < size; ++i) {
+    above += key_of(i) > least;
+  }
+  int64_t equal = k - above;
+  int64_t count = 0;
+  for (int32_t i = 0; i < size && count < k; ++i) {
+    const K key = key_of(i);
+    if (key > least || (key == least && equal-- > 0)) {
+      indices[count++] = i;
+    }
+  }
+  std::sort(indices, indices + k, [&](int32_t a, int32_t b) {
+    const K ka = key_of(a);
+    const K kb = key_of(b);
+    return ka != kb ? ka > kb : a < b;
+  });
+  for (int64_t j = 0; j < k; ++j) {
+    values[j] = x[indices[j]];
+  }
+}
+
+}  // namespace
+
+void top_k_cpu(const KernelArgs& args) {
+  const auto attrs = args.attr<TopKAttrs>();
+  if (args.out[0].numel() == 0) {
+    return;
+  }
+  const int64_t size = args.in[0].shape.back();
+  const int64_t rows = args.in[0].numel() / size;
+  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+    const T* x = args.in[0].as<T>();
+    T* values = args.out[0].as<T>();
+    int32_t* indices = args.out[1].as<int32_t>();
+    parallel_for(rows, 8 * size, [=](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        top_k_row(x + r * size, size, attrs.k, attrs.by_magnitude, values + r * attrs.k,
+                  indices + r * attrs.k);
+      }
+    });
+  });
+}
+
+void top_k_grad_cpu(const KernelArgs& args) {
+  const int64_t k = args.in[0].shape.back();
+  const int64_t size = args.out[0].shape.back();
+  const int64_t rows = size == 0 ? 0 : args.out[0].numel() / size;
+  const int32_t* indices = args.in[1].as<int32_t>();
+  dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
+    const T* dvalues = args.in[0].as<T>();
+    T* dx = args.out[0].as<T>();
+    parallel_for(rows, size, [=](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        std::fill_n(dx + r * size, size, T(acc_t<T>(0)));
+        for (int64_t j = r * k; j < (r + 1) * k; ++j) {
+          dx[r * size + indices[j]] = dvalues[j];
+        }
+      }
+    });
+  });
+}
+
+}  // namespace lithe

@@ -1,0 +1,238 @@
+#include "tensor/ops/update.h"
+
+#include <vector>
+
+namespace lithe {
+namespace {
+
+// Moments and velocities are kept in fp32, for fp64 weights in fp64.
+DType state_dtype(DType weight) { return weight == DType::f64 ? DType::f64 : DType::f32; }
+
+void expect_dtype(const InferContext& c, int i, DType wanted, std::string_view what) {
+  if (c.dtype(i) != wanted) {
+    c.fail("{} is {} {}; {} is wanted", what, dtype_name(c.dtype(i)), c.shape(i),
+           dtype_name(wanted));
+  }
+}
+
+// A gradient has its weight's dtype, or fp32 where a 16-bit one was accumulated in fp32.
+void expect_gradient(const InferContext& c, int gradient, int of, std::string_view what) {
+  c.expect_floating(of);
+  c.expect_shape(gradient, c.shape(of), what);
+  const DType dtype = c.dtype(gradient);
+  const bool widened = dtype == DType::f32 && dtype_bits(c.dtype(of)) == 16;
+  if (dtype != c.dtype(of) && !widened) {
+    c.fail("{} is {}, the tensor it updates {}; cast the gradient", what, dtype_name(dtype),
+           dtype_name(c.dtype(of)));
+  }
+}
+
+void expect_state(const InferContext& c, int i, std::string_view what) {
+  c.expect_shape(i, c.shape(0), what);
+  expect_dtype(c, i, state_dtype(c.dtype(0)), what);
+}
+
+void expect_counter(const InferContext& c, int i) {
+  c.expect_shape(i, Shape{1}, "step");
+  expect_dtype(c, i, DType::i64, "step");
+}
+
+void expect_scalar(const InferContext& c, int i, std::string_view what) {
+  c.expect_shape(i, Shape{1}, what);
+  if (c.dtype(i) != DType::f32 && c.dtype(i) != DType::f64) {
+    c.fail("{} is {}; fp32 (or fp64) is wanted", what, dtype_name(c.dtype(i)));
+  }
+}
+
+void infer_adamw(InferContext& c) {
+  c.expect_inputs(6, 7);
+  const auto attrs = c.attr<AdamWAttrs>();
+  if (!(attrs.beta1 >= 0 && attrs.beta1 < 1 && attrs.beta2 >= 0 && attrs.beta2 < 1)) {
+    c.fail("beta1 {} and beta2 {} must lie in [0, 1)", attrs.beta1, attrs.beta2);
+  }
+  expect_gradient(c, 1, 0, "gradient");
+  expect_state(c, 2, "m");
+  expect_state(c, 3, "v");
+  expect_counter(c, 4);
+  expect_scalar(c, 5, "lr");
+  if (c.has(6)) {
+    expect_scalar(c, 6, "grad_scale");
+  }
+  for (int i : {0, 2, 3, 4}) {
+    c.output(c.dtype(i), c.shape(i));
+  }
+}
+
+void infer_sgd(InferContext& c) {
+  c.expect_inputs(2, 6);
+  const auto attrs = c.attr<SgdAttrs>();
+  if (!(attrs.momentum >= 0 && attrs.momentum < 1)) {
+    c.fail("momentum {} must lie in [0, 1)", attrs.momentum);
+  }
+  if (!c.has(4)) {
+    c.fail("input 4 (lr) is missing");
+  }
+  expect_gradient(c, 1, 0, "gradient");
+  c.output(c.dtype(0), c.shape(0));
+  if (attrs.momentum != 0) {
+    if (!c.has(2) || !c.has(3)) {
+      c.fail("momentum {} needs the slots velocity and step", attrs.momentum);
+    }
+    expect_state(c, 2, "velocity");
+    expect_counter(c, 3);
+    c.output(c.dtype(2), c.shape(2));
+    c.output(c.dtype(3), c.shape(3));
+  } else if (c.has(2) || c.has(3)) {
+    c.fail("velocity and step are for momentum, which is 0; leave them out");
+  } else if (attrs.nesterov) {
+    c.fail("nesterov needs a momentum above 0");
+  }
+  expect_scalar(c, 4, "lr");
+  if (c.has(5)) {
+    expect_scalar(c, 5, "grad_scale");
+  }
+}
+
+void infer_accumulate(InferContext& c) {
+  c.expect_inputs(2);
+  c.expect_floating(0);
+  c.expect_floating(1);
+  c.expect_shape(1, c.shape(0), "gradient");
+  const bool widened = c.dtype(0) == DType::f32 && dtype_bits(c.dtype(1)) == 16;
+  if (c.dtype(0) != c.dtype(1) && !widened) {
+    c.fail("cannot add {} to a sum in {}; use one dtype, or fp32 for a sum of 16-bit gradients",
+           dtype_name(c.dtype(1)), dtype_name(c.dtype(0)));
+  }
+  c.output(c.dtype(0), c.shape(0));
+}
+
+void infer_clear(InferContext& c) {
+  c.expect_inputs(1);
+  c.output(c.dtype(0), c.shape(0));
+}
+
+void infer_sum_squares(InferContext& c) {
+  c.expect_inputs(1);
+  c.expect_floating(0);
+  c.output(state_dtype(c.dtype(0)), Shape{1});
+}
+
+void infer_clip_factor(InferContext& c) {
+  c.expect_inputs(1, INT16_MAX);
+  const double max_norm = c.attr<ClipAttrs>().max_norm;
+  if (!(max_norm > 0)) {
+    c.fail("max_norm {} must be above 0", max_norm);
+  }
+  for (int i = 0; i < c.input_count(); ++i) {
+    if (!c.has(i)) {
+      c.fail("input {} is missing", i);
+    }
+    expect_scalar(c, i, "a sum of squares");
+  }
+  c.output(DType::f32, Shape{1});
+  c.output(DType::f32, Shape{1});
+}
+
+template <int kPerElement>
+double flops(const Graph& g, NodeId n) {
+  return kPerElement * static_cast<double>(g.shape(g.in(n, 0)).numel());
+}
+
+double flops_clip_factor(const Graph& g, NodeId n) { return g.node(n).input_count + 3.0; }
+
+int64_t workspace_sum_squares(const Graph& g, NodeId n, DeviceKind) {
+  const int64_t elements = g.shape(g.in(n, 0)).numel();
+  const int64_t chunks = elements / kSumSquaresChunk + (elements % kSumSquaresChunk != 0 ? 1 : 0);
+  return checked_mul(chunks, sizeof(double));
+}
+
+// Whatever calls these, they belong to the step's last phase.
+class UpdatePhase {
+ public:
+  explicit UpdatePhase(Graph& graph) : graph_(graph), saved_(graph.phase()) {
+    graph.set_phase(Phase::update);
+  }
+  ~UpdatePhase() { graph_.set_phase(saved_); }
+  UpdatePhase(const UpdatePhase&) = delete;
+  UpdatePhase& operator=(const UpdatePhase&) = delete;
+
+ private:
+  Graph& graph_;
+  Phase saved_;
+};
+
+}  // namespace
+
+const OpDef adamw_op = {.name = "adamw",
+                        .infer = infer_adamw,
+                        .flops = flops<14>,
+                        .aliases = {{{Alias::mutate, 0, 0},
+                                     {Alias::mutate, 1, 2},
+                                     {Alias::mutate, 2, 3},
+                                     {Alias::mutate, 3, 4}}},
+                        .cpu = adamw_cpu,
+                        .has_effect = true};
+const OpDef sgd_op = {
+    .name = "sgd",
+    .infer = infer_sgd,
+    .flops = flops<6>,
+    .aliases = {{{Alias::mutate, 0, 0}, {Alias::mutate, 1, 2}, {Alias::mutate, 2, 3}}},
+    .cpu = sgd_cpu,
+    .has_effect = true};
+const OpDef accumulate_op = {.name = "accumulate",
+                             .infer = infer_accumulate,
+                             .aliases = {{{Alias::mutate, 0, 0}}},
+                             .cpu = accumulate_cpu,
+                             .has_effect = true};
+const OpDef clear_op = {.name = "clear",
+                        .infer = infer_clear,
+                        .flops = flops<0>,
+                        .aliases = {{{Alias::mutate, 0, 0}}},
+                        .cpu = clear_cpu,
+                        .has_effect = true};
+const OpDef sum_squares_op = {.name = "sum_squares",
+                              .infer = infer_sum_squares,
+                              .flops = flops<2>,
+                              .workspace = workspace_sum_squares,
+                              .cpu = sum_squares_cpu};
+const OpDef clip_factor_op = {.name = "clip_factor",
+                              .infer = infer_clip_factor,
+                              .flops = flops_clip_factor,
+                              .cpu = clip_factor_cpu};
+
+void adamw(Graph& graph, const AdamWInputs& in, const AdamWAttrs& attrs) {
+  const UpdatePhase phase(graph);
+  graph.emit(adamw_op, {in.weight, in.gradient, in.m, in.v, in.step, in.lr, in.grad_scale}, attrs);
+}
+
+void sgd(Graph& graph, const SgdInputs& in, const SgdAttrs& attrs) {
+  const UpdatePhase phase(graph);
+  const bool momentum = attrs.momentum != 0;
+  graph.emit(sgd_op,
+             {in.weight, in.gradient, momentum ? in.velocity : kNoValue,
+              momentum ? in.step : kNoValue, in.lr, in.grad_scale},
+             attrs);
+}
+
+ValueId accumulate(Graph& graph, ValueId sum, ValueId gradient) {
+  const UpdatePhase phase(graph);
+  return graph.emit(accumulate_op, {sum, gradient});
+}
+
+void clear(Graph& graph, ValueId slot) {
+  const UpdatePhase phase(graph);
+  graph.emit(clear_op, {slot});
+}
+
+ValueId sum_squares(Graph& graph, ValueId x) {
+  const UpdatePhase phase(graph);
+  return graph.emit(sum_squares_op, {x});
+}
+
+ClipOut clip_factor(Graph& graph, std::span<const ValueId> sums_of_squares, double max_norm) {
+  const UpdatePhase phase(graph);
+  const NodeId n = graph.emit_node(clip_factor_op, sums_of_squares, ClipAttrs{max_norm});
+  return {graph.output(n, 0), graph.output(n, 1)};
+}
+
+}  // namespace lithe

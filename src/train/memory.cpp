@@ -1,0 +1,64 @@
+#include "train/memory.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace lithe {
+namespace {
+
+std::string_view phase_name(Phase phase) {
+  switch (phase) {
+    case Phase::forward: return "forward";
+    case Phase::backward: return "backward";
+    case Phase::update: return "update";
+  }
+  return "";
+}
+
+void add(MemoryByClass& to, const MemoryByClass& other) {
+  std::transform(to.begin(), to.end(), other.begin(), to.begin(), std::plus<>());
+}
+
+}  // namespace
+
+MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps) {
+  const StepGraph* largest = *std::max_element(
+      steps.begin(), steps.end(), [](const StepGraph* a, const StepGraph* b) {
+        return a->plan.arena_bytes < b->plan.arena_bytes;
+      });
+  const Graph& g = *largest->graph;
+  const Plan& plan = largest->plan;
+  const int end = static_cast<int>(plan.order.size());
+
+  MemoryReport report;
+  const MemoryByClass persistent = slot_bytes(slots);
+  report.persistent_bytes = std::accumulate(persistent.begin(), persistent.end(), int64_t{0});
+  report.arena_bytes = plan.arena_bytes;
+  report.predicted_peak_bytes = checked_add(report.persistent_bytes, plan.arena_bytes);
+  report.peak_by_class = plan.peak_by_class;
+  add(report.peak_by_class, persistent);
+  report.peak_position = plan.peak_position;
+  report.timeline = plan.timeline();
+  report.timeline.pop_back();  // the moment after the step has no node
+  for (MemoryByClass& moment : report.timeline) {
+    add(moment, persistent);
+  }
+  for (NodeId n : plan.order) {
+    report.order.push_back(fmt::format("{}/{}", phase_name(g.node(n).phase), g.node_name(n)));
+  }
+  int64_t offset = 0;
+  for (SlotId s = 0; s < slots.size(); ++s) {
+    const int64_t bytes = byte_size(slots[s].dtype, slots[s].shape);
+    report.values.push_back({slots[s].name, bytes, offset, slots[s].cls, -1, end});
+    offset += round_up(bytes, kArenaAlignment);
+  }
+  for (const Buffer& b : plan.buffers) {
+    const std::string name = b.scratch_of == kNoNode
+                                 ? g.name(b.value)
+                                 : fmt::format("{} workspace", g.node_name(b.scratch_of));
+    report.values.push_back({name, b.bytes, b.offset, b.cls, b.first, b.last});
+  }
+  return report;
+}
+
+}  // namespace lithe

@@ -1,0 +1,171 @@
+#include "train/options.h"
+
+#include "compress/passes.h"
+#include "nn/model_kinds.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
+#include "train/image_data.h"
+
+namespace lithe {
+namespace {
+
+using recipe::Schema;
+using recipe::Type;
+
+Schema model_options() {
+  Schema schema;
+  schema
+      .add({.key = "path",
+            .type = Type::path,
+            .help = "Hugging Face folder with config.json and model.safetensors"})
+      .add({.key = "weights",
+            .type = Type::string,
+            .fallback = std::string("random"),
+            .help = "start from random weights (of the seed) or from those in model.path",
+            .choices = {"random", "pretrained"}})
+      .add({.key = "allow_unexpected",
+            .type = Type::boolean,
+            .fallback = false,
+            .help = "accept tensors in the file that the model does not have"})
+      .add({.key = "allow_missing",
+            .type = Type::string_list,
+            .fallback = std::vector<std::string>{},
+            .help = "parameters that may be absent from the file (a new head); * and ? allowed"})
+      .add({.key = "attention",
+            .type = Type::string,
+            .fallback = std::string("fused"),
+            .help = "fused never stores the T x T probabilities; unfused is the textbook form",
+            .choices = {"fused", "unfused"}})
+      .add({.key = "type",
+            .type = Type::string,
+            .fallback = std::string("vit"),
+            .help = "architecture, where model.path gives no config.json",
+            .choices = nn::model_type_names()});
+  for (const nn::ModelKind& kind : nn::model_kinds()) {
+    schema.section(std::string(kind.type), kind.options(),
+                   "fields of config.json, over those of model.path");
+  }
+  return schema;
+}
+
+Schema loop_options() {
+  Schema schema;
+  schema
+      .add({.key = "batch_size",
+            .type = Type::integer,
+            .fallback = int64_t{32},
+            .help = "samples in one forward",
+            .min = 1,
+            .max = 1 << 20})
+      .add({.key = "accumulate",
+            .type = Type::integer,
+            .fallback = int64_t{1},
+            .help = "micro-batches added up before one update",
+            .min = 1,
+            .max = 1 << 20})
+      .add({.key = "epochs",
+            .type = Type::integer,
+            .fallback = int64_t{1},
+            .help = "passes over the training data",
+            .min = 1})
+      .add({.key = "steps",
+            .type = Type::integer,
+            .fallback = int64_t{0},
+            .help = "updates in all; 0: as many as the epochs have",
+            .min = 0})
+      .add({.key = "clip_norm",
+            .type = Type::number,
+            .fallback = 0.0,
+            .help = "largest global norm of the gradients; 0: no clipping",
+            .min = 0})
+      .add({.key = "label_smoothing",
+            .type = Type::number,
+            .fallback = 0.0,
+            .help = "share of the target spread over all classes",
+            .min = 0,
+            .max = 0.99});
+  return schema;
+}
+
+Schema schedule_options() {
+  Schema schema;
+  schema
+      .add({.key = "name",
+            .type = Type::string,
+            .fallback = std::string("linear"),
+            .help = "shape of the learning rate after warm-up",
+            .choices = schedule_names()})
+      .add({.key = "warmup_steps",
+            .type = Type::integer,
+            .fallback = int64_t{0},
+            .help = "updates of linear warm-up from 0",
+            .min = 0})
+      .add({.key = "warmup_ratio",
+            .type = Type::number,
+            .fallback = 0.0,
+            .help = "the same as a share of all updates; used when warmup_steps is 0",
+            .min = 0,
+            .max = 1});
+  return schema;
+}
+
+Schema eval_options() {
+  Schema schema;
+  schema
+      .add({.key = "every_steps",
+            .type = Type::integer,
+            .fallback = int64_t{0},
+            .help = "updates between evaluations; 0: after each epoch; -1: never",
+            .min = -1})
+      .add({.key = "batch_size",
+            .type = Type::integer,
+            .fallback = int64_t{0},
+            .help = "samples in one evaluation batch; 0: that of training",
+            .min = 0,
+            .max = 1 << 20});
+  return schema;
+}
+
+Schema checkpoint_options() {
+  Schema schema;
+  schema
+      .add({.key = "every_steps",
+            .type = Type::integer,
+            .fallback = int64_t{0},
+            .help = "updates between checkpoints; 0: only at the end",
+            .min = 0})
+      .add({.key = "keep",
+            .type = Type::integer,
+            .fallback = int64_t{2},
+            .help = "checkpoints to keep",
+            .min = 1})
+      .add({.key = "final",
+            .type = Type::boolean,
+            .fallback = true,
+            .help = "write one at the end, and the model in Hugging Face's layout"});
+  return schema;
+}
+
+}  // namespace
+
+Schema train_options() {
+  Schema schema;
+  schema
+      .add({.key = "name", .type = Type::string, .help = "name of the run; default: the recipe's file name"})
+      .add({.key = "seed",
+            .type = Type::integer,
+            .fallback = int64_t{0},
+            .help = "seed of weights, order, augmentation and dropout",
+            .min = 0});
+  schema.section("model", model_options(), "what is trained");
+  schema.section("data", image_data_options(), "what it is trained on");
+  schema.section("train", loop_options(), "the loop");
+  schema.section("optimizer", optimizer_options(), "how weights are updated");
+  schema.section("schedule", schedule_options(), "the learning rate over time");
+  schema.section("eval", eval_options(), "measuring on held-out data");
+  schema.section("checkpoint", checkpoint_options(), "what is saved when");
+  add_pass_options(schema);
+  return schema;
+}
+
+}  // namespace lithe

@@ -1,0 +1,175 @@
+#include "train/step_graph.h"
+
+#include "tensor/graph/verify.h"
+#include "tensor/ops/attention.h"
+#include "tensor/ops/elementwise.h"
+#include "tensor/ops/update.h"
+
+namespace lithe {
+namespace {
+
+std::string accumulator_name(const Slot& parameter) {
+  return fmt::format("gradient.{}", parameter.name);
+}
+
+bool is_attention(const Graph& graph, NodeId n) { return graph.node(n).op == &attention_op; }
+
+// Forward and, when training, backward with the graph passes applied.
+struct Built {
+  StepGraph step;
+  std::vector<ParameterGradient> gradients;
+};
+
+std::vector<ValueId> trainable_leaves(const Graph& g) {
+  std::vector<ValueId> leaves;
+  for (ValueId v : g.leaves()) {
+    const SlotId slot = g.value(v).slot;
+    if (slot != kNoSlot && g.slots()[slot].kind == SlotKind::parameter &&
+        g.slots()[slot].trainable) {
+      leaves.push_back(v);
+    }
+  }
+  return leaves;
+}
+
+void find_inputs(StepGraph& step) {
+  const Graph& g = *step.graph;
+  for (ValueId v : g.leaves()) {
+    if (!g.value(v).is_input) {
+      continue;
+    }
+    const std::string name = g.name(v);
+    if (name == "pixels") {
+      step.pixels = v;
+    } else if (name == "labels") {
+      step.labels = v;
+    } else if (name == "rng") {
+      step.rng = v;
+    }
+  }
+}
+
+Built build(const StepContext& c, const StepOptions& options, bool training) {
+  Built built;
+  StepGraph& step = built.step;
+  step.graph = std::make_unique<Graph>(c.slots);
+  Graph& g = *step.graph;
+  const nn::ForwardOut out = c.model.build(g, {.batch = options.batch,
+                                               .training = training,
+                                               .label_smoothing = options.label_smoothing});
+  step.loss = out.loss;
+  step.correct = out.correct;
+  g.mark_output(out.loss, "loss");
+  g.mark_output(out.correct, "correct");
+  if (options.unfused_attention) {
+    expand(g, is_attention);
+  }
+  find_inputs(step);
+  if (training) {
+    const std::vector<ValueId> wanted = trainable_leaves(g);
+    built.gradients =
+        gradients(g, out.loss, 1.0 / static_cast<double>(options.accumulate), wanted);
+    if (!c.passes.empty()) {
+      step.passes = c.passes.apply_graph({&c.model, &c.slots, &g});
+    }
+  }
+  return built;
+}
+
+void finish(StepGraph& step, DeviceKind device) {
+  step.graph->eliminate_dead();
+  verify(*step.graph, "building the step");
+  step.plan = make_plan(*step.graph, device);
+}
+
+// New nodes go right behind the producer of `v`.
+void cursor_behind(Graph& g, ValueId v) { g.set_cursor(g.next(g.value(v).producer)); }
+
+// The global norm, measured where each gradient is complete, so that none is held back for it.
+ClipOut measure_norm(Graph& g, const std::vector<ParameterGradient>& gradients, double max_norm) {
+  std::vector<ValueId> sums;
+  g.set_phase(Phase::update);
+  for (const ParameterGradient& p : gradients) {
+    cursor_behind(g, p.gradient);
+    g.set_scope(g.add_scope(g.slots()[g.value(p.parameter).slot].name));
+    sums.push_back(sum_squares(g, p.gradient));
+  }
+  g.set_cursor(kNoNode);
+  g.set_scope(0);
+  return clip_factor(g, sums, max_norm);
+}
+
+}  // namespace
+
+void add_training_slots(SlotTable& slots, const nn::Model& model, Optimizer& optimizer,
+                        int64_t accumulate) {
+  model.visit([&](const nn::Module& module) {
+    for (const nn::Parameter& p : module.parameters()) {
+      if (!slots[p.slot].trainable) {
+        continue;
+      }
+      optimizer.add_state(slots, p.slot);
+      if (accumulate > 1) {
+        slots.add({.name = accumulator_name(slots[p.slot]),
+                   .dtype = slots[p.slot].dtype,
+                   .shape = slots[p.slot].shape,
+                   .cls = MemoryClass::gradients,
+                   .kind = SlotKind::state});
+      }
+    }
+  });
+}
+
+StepGraph build_update_step(const StepContext& context, const Optimizer& optimizer,
+                            const StepOptions& options) {
+  Built built = build(context, options, true);
+  StepGraph& step = built.step;
+  Graph& g = *step.graph;
+  if (options.accumulate > 1) {
+    g.set_phase(Phase::update);
+    for (ParameterGradient& p : built.gradients) {
+      const Slot& parameter = g.slots()[g.value(p.parameter).slot];
+      const ValueId sum = g.leaf(g.slots().find(accumulator_name(parameter)));
+      cursor_behind(g, p.gradient);
+      g.set_scope(g.add_scope(parameter.name));
+      p.gradient = add(g, p.gradient, sum);
+      g.mark_gradient(p.gradient);
+      clear(g, sum);
+    }
+    g.set_cursor(kNoNode);
+  }
+  step.lr = g.input("lr", DType::f32, {1});
+  UpdateInputs inputs{.lr = step.lr};
+  const ClipOut clip = measure_norm(g, built.gradients, options.clip_norm);
+  step.grad_norm = clip.norm;
+  g.mark_output(clip.norm, "grad_norm");
+  if (options.clip_norm > 0) {
+    inputs.grad_scale = clip.factor;
+  }
+  attach_updates(g, built.gradients, optimizer, inputs);
+  finish(step, context.device);
+  return std::move(built.step);
+}
+
+StepGraph build_accumulate_step(const StepContext& context, const StepOptions& options) {
+  Built built = build(context, options, true);
+  Graph& g = *built.step.graph;
+  g.set_phase(Phase::update);
+  for (const ParameterGradient& p : built.gradients) {
+    const Slot& parameter = g.slots()[g.value(p.parameter).slot];
+    cursor_behind(g, p.gradient);
+    g.set_scope(g.add_scope(parameter.name));
+    accumulate(g, g.leaf(g.slots().find(accumulator_name(parameter))), p.gradient);
+  }
+  g.set_cursor(kNoNode);
+  finish(built.step, context.device);
+  return std::move(built.step);
+}
+
+StepGraph build_eval_step(const StepContext& context, const StepOptions& options) {
+  Built built = build(context, options, false);
+  finish(built.step, context.device);
+  return std::move(built.step);
+}
+
+}  // namespace lithe

@@ -1,0 +1,55 @@
+#include "registry/registry.h"
+#include "tensor/ops/attention.h"
+
+namespace lithe::registry {
+
+void add_attention_cases(std::vector<Case>& cases) {
+  struct Size {
+    Shape q, k;
+    AttentionAttrs attrs{};
+    bool masked = false;
+  };
+  const Size sizes[] = {
+      {{1, 1, 1, 1}, {1, 1, 1, 1}},
+      {{2, 6, 4, 5}, {2, 6, 4, 5}, {.scale = 0.45}},
+      {{2, 3, 2, 16}, {2, 7, 2, 16}, {.scale = 0.25}},
+      {{1, 50, 2, 16}, {1, 50, 2, 16}, {.scale = 0.25}},
+      {{2, 5, 6, 7}, {2, 9, 2, 7}, {.scale = 0.4}},  // grouped heads
+      {{2, 5, 6, 7}, {2, 9, 1, 7}, {.scale = 0.4}},
+      {{2, 7, 2, 4}, {2, 7, 2, 4}, {.scale = 0.5, .causal = true}},
+      {{1, 3, 2, 4}, {1, 9, 2, 4}, {.scale = 0.5, .causal = true}},  // earlier keys from a cache
+      {{1, 9, 2, 4}, {1, 3, 2, 4}, {.scale = 0.5, .causal = true}},  // queries that see nothing
+      {{2, 6, 2, 8}, {2, 9, 2, 8}, {.scale = 0.3}, true},
+      {{3, 8, 4, 5}, {3, 8, 2, 5}, {.scale = 0.3, .causal = true}, true},
+      {{2, 6, 2, 8}, {2, 9, 2, 8}, {.scale = 0.3, .dropout = 0.3, .dropout_key = 7}},
+      {{2, 7, 4, 3}, {2, 7, 2, 3}, {0.5, true, 0.5, 0xfedcba9876543210ull}, true},
+      {{0, 4, 2, 3}, {0, 5, 2, 3}},
+      {{2, 0, 2, 3}, {2, 5, 2, 3}},
+      {{2, 4, 2, 3}, {2, 0, 2, 3}},                       // no key at all
+      {{1, 300, 1, 20}, {1, 17, 1, 20}, {.scale = 0.2}},  // several tiles of queries,
+      {{1, 65, 2, 12}, {1, 530, 1, 12}, {.scale = 0.2, .dropout = 0.1, .dropout_key = 3}, true},
+      {{1, 520, 1, 4}, {1, 520, 1, 4}, {.scale = 0.5, .causal = true}},  // of both
+  };
+  for (const Size& s : sizes) {
+    std::vector<Input> inputs = {{.shape = s.q}, {.shape = s.k}, {.shape = s.k}};
+    if (s.masked) {
+      inputs.push_back({.shape = {s.k[0], s.k[1]}, .fill = Fill::mask});
+    }
+    if (s.attrs.dropout > 0) {
+      inputs.push_back({.shape = {2}, .fill = Fill::rng});
+    }
+    cases.push_back(
+        {.op = &attention_op,
+         .name =
+             fmt::format("{} {} scale {}{}{} dropout {}", s.q, s.k, s.attrs.scale,
+                         s.attrs.causal ? " causal" : "", s.masked ? " mask" : "", s.attrs.dropout),
+         .inputs = inputs,
+         .build = [attrs = s.attrs, masked = s.masked](Graph& g, std::span<const ValueId> in) {
+           const ValueId mask = masked ? in[3] : kNoValue;
+           const ValueId rng = attrs.dropout > 0 ? in.back() : kNoValue;
+           return std::vector<ValueId>{attention(g, in[0], in[1], in[2], attrs, mask, rng)};
+         }});
+  }
+}
+
+}  // namespace lithe::registry

@@ -1,0 +1,26 @@
+#include "registry/registry.h"
+#include "tensor/ops/dropout.h"
+
+namespace lithe::registry {
+
+void add_dropout_cases(std::vector<Case>& cases) {
+  struct Size {
+    Shape shape;
+    DropoutAttrs attrs;
+  };
+  const Size sizes[] = {{{}, {0.5, 1}},        {{1}, {0.1, 2}},
+                        {{7}, {0.5, 3}},       {{3, 5}, {0.9, 4}},
+                        {{128}, {0.1, 5}},     {{129}, {0.25, 0xffffffffffffffffull}},
+                        {{0, 4}, {0.1, 7}},    {{2, 1, 3, 1, 5, 2}, {0.01, 8}},
+                        {{5, 4099}, {0.1, 9}}, {{64, 3}, {0.999999, 10}}};
+  for (const Size& s : sizes) {
+    cases.push_back({.op = &dropout_op,
+                     .name = fmt::format("{} p {} key {}", s.shape, s.attrs.p, s.attrs.key),
+                     .inputs = {{.shape = s.shape}, {.shape = {2}, .fill = Fill::rng}},
+                     .build = [attrs = s.attrs](Graph& g, std::span<const ValueId> in) {
+                       return std::vector<ValueId>{dropout(g, in[0], in[1], attrs)};
+                     }});
+  }
+}
+
+}  // namespace lithe::registry

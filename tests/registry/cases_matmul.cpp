@@ -1,0 +1,133 @@
+#include "registry/registry.h"
+#include "tensor/ops/matmul.h"
+
+namespace lithe::registry {
+namespace {
+
+void add_matmul(std::vector<Case>& cases) {
+  struct Size {
+    Shape a, b;
+    MatmulAttrs attrs{};
+  };
+  const Size sizes[] = {
+      {{1, 1}, {1, 1}},
+      {{3, 5}, {5, 7}},
+      {{3, 5}, {7, 5}, {.transpose_b = true}},
+      {{5, 3}, {5, 7}, {.transpose_a = true}},
+      {{5, 3}, {7, 5}, {true, true, -0.5}},
+      {{1, 129}, {129, 1}, {.alpha = 0.125}},
+      {{129, 1}, {1, 33}},
+      {{2, 3, 4, 5}, {2, 3, 5, 6}},
+      {{2, 3, 4, 5}, {2, 3, 6, 5}, {.transpose_b = true, .alpha = 2}},
+      {{7, 5, 4}, {7, 5, 6}, {.transpose_a = true}},
+      {{3, 4, 5}, {5, 6}},  // one matrix for all batches
+      {{3, 4, 5}, {6, 5}, {.transpose_b = true, .alpha = 3}},
+      {{3, 5, 4}, {5, 6}, {.transpose_a = true}},
+      {{3, 5, 4}, {6, 5}, {.transpose_a = true, .transpose_b = true}},
+      {{4, 5}, {3, 5, 6}},
+      {{5, 4}, {3, 6, 5}, {true, true, 0.5}},
+      {{0, 4}, {4, 3}},
+      {{3, 0}, {0, 2}},  // an empty sum is zero
+      {{2, 3, 0}, {2, 0, 4}},
+      {{0, 3, 4}, {0, 4, 2}},
+      {{70, 65}, {65, 90}},
+      {{300, 17}, {17, 40}},
+  };
+  for (const Size& s : sizes) {
+    cases.push_back(
+        {.op = &matmul_op,
+         .name = fmt::format("{}{} x {}{} alpha {}", s.a, s.attrs.transpose_a ? "T" : "", s.b,
+                             s.attrs.transpose_b ? "T" : "", s.attrs.alpha),
+         .inputs = {{.shape = s.a}, {.shape = s.b}},
+         .build = [attrs = s.attrs](Graph& g, std::span<const ValueId> in) {
+           return std::vector<ValueId>{matmul(g, in[0], in[1], attrs)};
+         }});
+  }
+}
+
+void add_linear(std::vector<Case>& cases) {
+  struct Size {
+    Shape x;
+    int64_t out = 1;
+    bool bias = true;
+    Activation activation = Activation::none;
+  };
+  const Size sizes[] = {
+      {{1}, 1},
+      {{5}, 3, true, Activation::gelu},  // a single row without a batch
+      {{1, 1}, 1, false},
+      {{4, 7}, 5},
+      {{4, 7}, 5, false},
+      {{2, 3, 9}, 17, true, Activation::gelu},
+      {{2, 3, 9}, 17, false, Activation::gelu},
+      {{3, 5}, 33, true, Activation::gelu_tanh},
+      {{3, 5}, 33, true, Activation::quick_gelu},
+      {{3, 5}, 33, true, Activation::silu},
+      {{3, 5}, 33, true, Activation::tanh},
+      {{3, 5}, 33, true, Activation::sigmoid},
+      {{0, 6}, 4, true, Activation::gelu},
+      {{3, 0}, 4},  // an empty sum leaves the bias
+      {{3, 0}, 4, true, Activation::silu},
+      {{2, 2, 2, 2, 3}, 2},
+      {{600, 11}, 9, true, Activation::gelu},  // several tiles of rows
+      {{5, 3}, 1100, true, Activation::silu},  // and of columns
+      {{270, 40}, 530},
+  };
+  for (const Size& s : sizes) {
+    std::vector<Input> inputs = {{.shape = s.x}, {.shape = {s.out, s.x.back()}}};
+    if (s.bias) {
+      inputs.push_back({.shape = {s.out}});
+    }
+    cases.push_back({.op = &linear_op,
+                     .name = fmt::format("{} -> {}{} activation {}", s.x, s.out,
+                                         s.bias ? " bias" : "", static_cast<int>(s.activation)),
+                     .inputs = inputs,
+                     .build = [kind = s.activation](Graph& g, std::span<const ValueId> in) {
+                       const LinearOut out =
+                           linear(g, in[0], in[1], in.size() > 2 ? in[2] : kNoValue, kind);
+                       std::vector<ValueId> outputs = {out.y};
+                       if (out.pre_activation != kNoValue) {
+                         outputs.push_back(out.pre_activation);
+                       }
+                       return outputs;
+                     }});
+  }
+}
+
+// No weight moves these numbers near relu's kink: each output is one input times a positive weight.
+void add_linear_relu(std::vector<Case>& cases) {
+  for (const int64_t rows : {1, 6}) {
+    cases.push_back({.op = &linear_op,
+                     .name = fmt::format("{} x 1 -> 5 relu", rows),
+                     .inputs = {{.shape = {rows, 1}, .fill = Fill::apart},
+                                {.shape = {5, 1}, .fill = Fill::positive}},
+                     .build = [](Graph& g, std::span<const ValueId> in) {
+                       return std::vector<ValueId>{
+                           linear(g, in[0], in[1], kNoValue, Activation::relu).y};
+                     }});
+  }
+}
+
+// bias_grad has no gradient itself, so it is compared only.
+void add_bias_grad(std::vector<Case>& cases) {
+  for (const Shape& shape : {Shape{1}, Shape{7}, Shape{1, 1}, Shape{3, 5}, Shape{0, 4}, Shape{4, 0},
+                             Shape{2, 3, 4, 5}, Shape{129, 3}, Shape{1000, 33}}) {
+    cases.push_back({.op = &bias_grad_op,
+                     .name = fmt::format("{}", shape),
+                     .inputs = {{.shape = shape, .differentiable = false}},
+                     .build = [](Graph& g, std::span<const ValueId> in) {
+                       return std::vector<ValueId>{g.emit(bias_grad_op, {in[0]})};
+                     }});
+  }
+}
+
+}  // namespace
+
+void add_matmul_cases(std::vector<Case>& cases) {
+  add_matmul(cases);
+  add_linear(cases);
+  add_linear_relu(cases);
+  add_bias_grad(cases);
+}
+
+}  // namespace lithe::registry

@@ -1,0 +1,61 @@
+#include "registry/registry.h"
+#include "tensor/ops/norm.h"
+
+namespace lithe::registry {
+namespace {
+
+struct Size {
+  Shape shape;
+  double eps = 1e-5;
+  int groups = 1;
+};
+
+void add(std::vector<Case>& cases, const OpDef& op, std::span<const Size> sizes) {
+  for (const Size& s : sizes) {
+    const Shape parameter = {s.shape.back()};
+    // Over one element the mean is the element: x's gradient is zero, and rounding noise in
+    // practice.
+    const bool constant = &op == &layer_norm_op && s.shape.back() == 1;
+    std::vector<Input> inputs = {{.shape = s.shape, .differentiable = !constant},
+                                 {.shape = parameter}};
+    if (&op != &rms_norm_op) {
+      inputs.push_back({.shape = parameter});
+    }
+    cases.push_back({.op = &op,
+                     .name = fmt::format("{} groups {} eps {}", s.shape, s.groups, s.eps),
+                     .inputs = inputs,
+                     .build = [s, which = &op](Graph& g, std::span<const ValueId> in) {
+                       ValueId y = kNoValue;
+                       if (which == &layer_norm_op) {
+                         y = layer_norm(g, in[0], in[1], in[2], s.eps);
+                       } else if (which == &rms_norm_op) {
+                         y = rms_norm(g, in[0], in[1], s.eps);
+                       } else {
+                         y = group_norm(g, in[0], in[1], in[2], s.groups, s.eps);
+                       }
+                       return std::vector<ValueId>{y};
+                     }});
+  }
+}
+
+}  // namespace
+
+void add_norm_cases(std::vector<Case>& cases) {
+  const Size rows[] = {
+      {{7}},          {{1, 7}},       {{5, 3}, 1e-12}, {{2, 3, 17}}, {{0, 4}},
+      {{4, 0}},       {{3, 64}, 0.1}, {{200, 5}},      {{131, 129}}, {{2, 2, 2, 2, 2, 33}, 1e-6},
+      {{3, 1}, 0.25},  // one element a row: only epsilon is left
+      {{1, 1}, 1e-5},
+  };
+  add(cases, layer_norm_op, rows);
+  add(cases, rms_norm_op, rows);
+  const Size images[] = {
+      {{1, 6}, 1e-5, 2},           {{2, 3, 5, 6}, 1e-5, 3}, {{2, 3, 5, 6}, 1e-6, 1},
+      {{2, 3, 5, 6}, 1e-5, 6},     {{3, 130, 8}, 1e-5, 4},  {{1, 1, 1, 1}, 0.25, 1},
+      {{0, 4, 8}, 1e-5, 2},        {{2, 0, 8}, 1e-5, 2},    {{2, 3, 3, 3, 2, 12}, 1e-5, 4},
+      {{1, 17, 13, 30}, 0.01, 10}, {{5, 70, 4}, 1e-5, 2},
+  };
+  add(cases, group_norm_op, images);
+}
+
+}  // namespace lithe::registry
