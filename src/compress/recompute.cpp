@@ -8,7 +8,14 @@
 namespace lithe {
 namespace {
 
-// A region is a set of forward nodes: one repeated block, or all nodes whose scope matches a pattern.
+// A region is a set of forward nodes: one repeated block, or a block's nodes whose names match a pattern.
+// A block's own output stays, since it is the next block's input; of single nodes everything goes.
+struct Region {
+  std::string name;
+  std::vector<NodeId> nodes;
+  bool keep_outputs = true;
+};
+
 class Recompute final : public Pass {
  public:
   explicit Recompute(const recipe::Recipe& section)
@@ -20,9 +27,9 @@ class Recompute final : public Pass {
   std::vector<Site> match(const PassTarget& target) const override {
     std::vector<Site> sites;
     const Graph& g = *target.graph;
-    for (const auto& [region, nodes] : regions(target)) {
-      Site site{region, "region", {}, ""};
-      if (saved_by(g, nodes).values.empty()) {
+    for (const Region& region : regions(target)) {
+      Site site{region.name, "region", {}, ""};
+      if (saved_by(g, region).values.empty()) {
         site.refused = "backward reads nothing of it";
       }
       sites.push_back(std::move(site));
@@ -33,11 +40,11 @@ class Recompute final : public Pass {
   PassEstimate estimate(const PassTarget& target) const override {
     PassEstimate out;
     const Graph& g = *target.graph;
-    for (const auto& [region, nodes] : regions(target)) {
-      for (ValueId v : saved_by(g, nodes).values) {
+    for (const Region& region : regions(target)) {
+      for (ValueId v : saved_by(g, region).values) {
         out.bytes[static_cast<size_t>(MemoryClass::saved_activations)] -= g.bytes(v);
       }
-      for (NodeId n : nodes) {
+      for (NodeId n : region.nodes) {
         const OpDef& op = *g.node(n).op;
         out.flops += op.flops == nullptr ? 0 : op.flops(g, n);
       }
@@ -51,8 +58,8 @@ class Recompute final : public Pass {
     report.name = "recompute";
     int64_t clones = 0;
     int64_t regions_changed = 0;
-    for (const auto& [region, nodes] : regions(target)) {
-      const int64_t count = rewrite(g, nodes);
+    for (const Region& region : regions(target)) {
+      const int64_t count = rewrite(g, region);
       clones += count;
       regions_changed += count > 0 ? 1 : 0;
     }
@@ -67,56 +74,55 @@ class Recompute final : public Pass {
   }
 
  private:
-  using Regions = std::vector<std::pair<std::string, std::vector<NodeId>>>;
-
-  Regions regions(const PassTarget& target) const {
+  std::vector<Region> regions(const PassTarget& target) const {
     const Graph& g = *target.graph;
-    Regions out;
+    std::vector<Region> out;
     if (blocks_ != "none") {
       const std::vector<int> wanted =
           parse_blocks(blocks_, target.model->block_count(), "recompute.blocks");
       std::vector<int> region_of(static_cast<size_t>(target.model->block_count()), -1);
       for (int b : wanted) {
         region_of[static_cast<size_t>(b)] = static_cast<int>(out.size());
-        out.push_back({fmt::format("block {}", b), {}});
+        out.push_back({fmt::format("block {}", b), {}, true});
       }
       for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
         const int block = g.scope_of(n).block;
         if (g.node(n).phase == Phase::forward && block >= 0 &&
             region_of[static_cast<size_t>(block)] >= 0) {
-          out[static_cast<size_t>(region_of[static_cast<size_t>(block)])].second.push_back(n);
+          out[static_cast<size_t>(region_of[static_cast<size_t>(block)])].nodes.push_back(n);
         }
       }
     }
     for (const std::string& pattern : patterns_) {
-      std::vector<NodeId> nodes;
+      std::map<int, std::vector<NodeId>> by_block;
       for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
         if (g.node(n).phase == Phase::forward && glob_match(pattern, g.node_name(n))) {
-          nodes.push_back(n);
+          by_block[g.scope_of(n).block].push_back(n);
         }
       }
-      if (nodes.empty()) {
+      if (by_block.empty()) {
         throw UsageError("recompute.patterns",
                          "'{}' matches no forward node; names look like '{}'", pattern,
                          g.first() == kNoNode ? "" : g.node_name(g.first()));
       }
-      out.push_back({pattern, std::move(nodes)});
+      for (auto& [block, nodes] : by_block) {
+        out.push_back({pattern, std::move(nodes), false});
+      }
     }
     return out;
   }
 
-  // What backward reads of a region and the rest of forward does not: that is dropped. What the rest of
-  // forward reads (the next region's input) stays, as in any checkpointing scheme.
+  // What is dropped: the values made here that backward reads, except the outputs that stay.
   struct Saved {
-    std::vector<bool> boundary;     // by value: read by the rest of forward, or an output
+    std::vector<bool> boundary;     // by value: an output that stays
     std::vector<bool> dropped;      // by value
     std::vector<ValueId> values;    // the same as a list
     NodeId first_reader = kNoNode;  // the earliest backward node that reads one of them
   };
 
-  static Saved saved_by(const Graph& g, const std::vector<NodeId>& nodes) {
+  static Saved saved_by(const Graph& g, const Region& region) {
     std::vector<bool> inside(static_cast<size_t>(g.node_count()), false);
-    for (NodeId n : nodes) {
+    for (NodeId n : region.nodes) {
       inside[static_cast<size_t>(n)] = true;
     }
     Saved saved;
@@ -136,9 +142,9 @@ class Recompute final : public Pass {
           continue;
         }
         const auto i = static_cast<size_t>(v);
-        if (forward) {
+        if (forward && region.keep_outputs) {
           saved.boundary[i] = true;
-        } else if (!saved.boundary[i]) {
+        } else if (!forward && !saved.boundary[i]) {
           saved.first_reader = saved.first_reader == kNoNode ? n : saved.first_reader;
           if (!saved.dropped[i]) {
             saved.dropped[i] = true;
@@ -151,14 +157,14 @@ class Recompute final : public Pass {
   }
 
   // Clones what is needed of `nodes` in front of the first backward reader; returns how many.
-  static int64_t rewrite(Graph& g, const std::vector<NodeId>& nodes) {
-    const Saved saved = saved_by(g, nodes);
+  static int64_t rewrite(Graph& g, const Region& region) {
+    const Saved saved = saved_by(g, region);
     if (saved.first_reader == kNoNode) {
       return 0;
     }
     std::vector<bool> needed = saved.dropped;
     std::vector<bool> cloned(static_cast<size_t>(g.node_count()), false);
-    for (auto it = nodes.rbegin(); it != nodes.rend(); ++it) {
+    for (auto it = region.nodes.rbegin(); it != region.nodes.rend(); ++it) {
       const auto outs = g.outputs(*it);
       if (std::any_of(outs.begin(), outs.end(),
                       [&](ValueId v) { return needed[static_cast<size_t>(v)]; })) {
@@ -179,7 +185,7 @@ class Recompute final : public Pass {
     g.set_phase(Phase::backward);
     int64_t count = 0;
     std::vector<ValueId> inputs;
-    for (NodeId n : nodes) {
+    for (NodeId n : region.nodes) {
       if (!cloned[static_cast<size_t>(n)]) {
         continue;
       }

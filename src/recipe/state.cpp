@@ -70,7 +70,11 @@ void Recipe::State::apply_override(const std::string& text) {
   if (key == "base") {
     throw UsageError("recipe", "{}: 'base' is for recipe files", source.at(1));
   }
-  apply(key, read_document(text.substr(equals + 1), source), source);
+  std::string value = text.substr(equals + 1);
+  if (value.starts_with('*') && value.find('\'') == std::string::npos) {
+    value = "'" + value + "'";  // on a command line a leading * is a pattern, never a YAML alias
+  }
+  apply(key, read_document(value, source), source);
 }
 
 void Recipe::State::apply(const std::string& key, const Node& node, const Source& source) {

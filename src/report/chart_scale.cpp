@@ -13,9 +13,9 @@ std::vector<double> axis_ticks(double low, double high, int about) {
   }
   // Closer than the arithmetic can tell apart counts as equal.
   if (high - low <= std::max(std::abs(low), std::abs(high)) * 1e-9) {
-    const double margin = low == 0 ? 1 : std::abs(low) * 0.1;
+    const double margin = std::abs(low) * 0.1;
     low -= margin;
-    high += margin;
+    high += margin == 0 ? 1 : margin;
   }
   const double rough = (high - low) / std::max(about, 1);
   const double power = std::pow(10.0, std::floor(std::log10(rough)));

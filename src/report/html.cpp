@@ -203,7 +203,9 @@ std::string tiles(const RunData& data) {
     for (const auto& [key, value] : data.summary->times) {
       if (key == "total_s") {
         html += tile("Time", format_duration(value),
-                     data.metrics.empty() ? "" : fmt::format("{} steps", data.metrics.back().step));
+                     data.metrics.empty() ? ""
+                                          : fmt::format("{} step{}", data.metrics.back().step,
+                                                        data.metrics.back().step == 1 ? "" : "s"));
       }
     }
   }

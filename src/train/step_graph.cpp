@@ -1,5 +1,7 @@
 #include "train/step_graph.h"
 
+#include <limits>
+
 #include "tensor/graph/verify.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/elementwise.h"
@@ -140,7 +142,9 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
   }
   step.lr = g.input("lr", DType::f32, {1});
   UpdateInputs inputs{.lr = step.lr};
-  const ClipOut clip = measure_norm(g, built.gradients, options.clip_norm);
+  const double limit =
+      options.clip_norm > 0 ? options.clip_norm : std::numeric_limits<double>::infinity();
+  const ClipOut clip = measure_norm(g, built.gradients, limit);
   step.grad_norm = clip.norm;
   g.mark_output(clip.norm, "grad_norm");
   if (options.clip_norm > 0) {

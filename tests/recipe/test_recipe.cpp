@@ -317,4 +317,12 @@ TEST_CASE("doubles survive the resolved recipe bit for bit and read as numbers e
   }
 }
 
+TEST_CASE("a pattern on the command line needs no quotes") {
+  Schema schema;
+  schema.add({.key = "patterns", .type = Type::string_list});
+  const std::vector<std::string> overrides = {"patterns=*.query.weight"};
+  const Recipe recipe = Recipe::parse("", "r.yaml", schema, overrides);
+  CHECK(recipe.strings("patterns") == std::vector<std::string>{"*.query.weight"});
+}
+
 }  // namespace lithe::recipe

@@ -56,8 +56,8 @@ void add_transposes(std::vector<Case>& cases) {
     cases.push_back({.op = &transpose_op,
                      .name = fmt::format("{} by {}", s.shape, digits(s.order)),
                      .inputs = {{.shape = s.shape}},
-                     .build = [&s](Graph& g, Values in)
-                         -> Outputs {  // Not transpose(), which makes a view where it can.
+                     // Not transpose(), which makes a view where it can.
+                     .build = [&s](Graph& g, Values in) -> Outputs {
                        TransposeAttrs attrs;
                        for (const int d : s.order) {
                          attrs.order[static_cast<size_t>(attrs.rank++)] = static_cast<int8_t>(d);

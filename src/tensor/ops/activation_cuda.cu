@@ -26,8 +26,7 @@ struct ActivateBackward {
 void activation_cuda(const KernelArgs& args) {
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     dispatch_activation(args.attr<ActivationAttrs>().kind, [&]<Activation kKind>() {
-      map(args, args.out[0].numel(), Activate<kKind, T>{}, args.out[0].as<T>(),
-          args.in[0].as<T>());
+      map(args, args.out[0].numel(), Activate<kKind, T>{}, args.out[0].as<T>(), args.in[0].as<T>());
     });
   });
 }

@@ -62,14 +62,22 @@ LITHE_HOST_DEVICE inline A activation_slope(A kept) {
 template <typename F>
 decltype(auto) dispatch_activation(Activation kind, F&& f) {
   switch (kind) {
-    case Activation::gelu: return f.template operator()<Activation::gelu>();
-    case Activation::gelu_tanh: return f.template operator()<Activation::gelu_tanh>();
-    case Activation::quick_gelu: return f.template operator()<Activation::quick_gelu>();
-    case Activation::silu: return f.template operator()<Activation::silu>();
-    case Activation::relu: return f.template operator()<Activation::relu>();
-    case Activation::tanh: return f.template operator()<Activation::tanh>();
-    case Activation::sigmoid: return f.template operator()<Activation::sigmoid>();
-    default: return f.template operator()<Activation::none>();
+    case Activation::gelu:
+      return f.template operator()<Activation::gelu>();
+    case Activation::gelu_tanh:
+      return f.template operator()<Activation::gelu_tanh>();
+    case Activation::quick_gelu:
+      return f.template operator()<Activation::quick_gelu>();
+    case Activation::silu:
+      return f.template operator()<Activation::silu>();
+    case Activation::relu:
+      return f.template operator()<Activation::relu>();
+    case Activation::tanh:
+      return f.template operator()<Activation::tanh>();
+    case Activation::sigmoid:
+      return f.template operator()<Activation::sigmoid>();
+    default:
+      return f.template operator()<Activation::none>();
   }
 }
 

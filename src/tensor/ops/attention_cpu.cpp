@@ -37,21 +37,23 @@ struct Buffers {
   A* denominator;  // [tile of queries]
 };
 
-// Scores x of n visible keys become exp(scale x + bias - maximum); returns the factor by which
-// earlier sums shrink, since the maximum may have grown.
+// The first `seen` scores x become exp(scale x + bias - maximum), the others up to `width`, a
+// multiple of the lanes, zero; returns the factor by which earlier sums shrink, since the maximum
+// may have grown.
 template <typename A>
-A softmax_step(A* x, int64_t n, A scale, const A* bias, A& maximum, A& denominator) {
+A softmax_step(A* x, int64_t seen, int64_t width, A scale, const A* bias, A& maximum,
+               A& denominator) {
   A top = maximum;
   if (bias != nullptr) {
 #pragma omp simd reduction(max : top)
-    for (int64_t s = 0; s < n; ++s) {
-      x[s] = x[s] * scale + bias[s];
+    for (int64_t s = 0; s < width; ++s) {
+      x[s] = s < seen ? x[s] * scale + bias[s] : kHidden<A>;
       top = x[s] > top ? x[s] : top;
     }
   } else {
 #pragma omp simd reduction(max : top)
-    for (int64_t s = 0; s < n; ++s) {
-      x[s] = x[s] * scale;
+    for (int64_t s = 0; s < width; ++s) {
+      x[s] = s < seen ? x[s] * scale : kHidden<A>;
       top = x[s] > top ? x[s] : top;
     }
   }
@@ -59,7 +61,7 @@ A softmax_step(A* x, int64_t n, A scale, const A* bias, A& maximum, A& denominat
   const A from = top == kHidden<A> ? A(0) : top;
   A sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t s = 0; s < n; ++s) {
+  for (int64_t s = 0; s < width; ++s) {
     x[s] = vec::exp(x[s] - from);
     sum += x[s];
   }
@@ -94,7 +96,7 @@ class Forward {
       }
       const int64_t n = std::min(t_.tile_keys, t_.keys - key);
       const int64_t at = (b * t_.keys + key) * row + head / t_.group * t_.dim;
-      attention_rows::pack_transposed(k_ + at, row, n, t_.dim, t_.tile_keys, w.keys);
+      tile::transpose(k_ + at, row, n, t_.dim, w.keys, t_.tile_keys);
       attention_rows::pack(v_ + at, row, n, t_.dim, t_.padded_dim, w.values);
       if (masks_.key_mask != nullptr) {
         masks_.key_bias(b, key, n, w.bias);
@@ -123,25 +125,27 @@ class Forward {
     } else {
       attention_rows::pack(q, row, end - begin, t_.dim, t_.padded_dim, w.queries);
     }
-    tile::gemm<false>(end - begin, tile::padded<A>(count), t_.dim, queries, w.keys, ld, w.scores,
-                      ld);
+    const int64_t width = tile::padded<A>(count);
+    tile::gemm<false>(end - begin, width, t_.dim, queries, w.keys, ld, w.scores, ld);
     for (int64_t t = begin; t < end; ++t) {
       A* x = w.scores + (t - begin) * ld;
       A* sums = w.sums + (t - first) * t_.padded_dim;
       const int64_t seen = std::clamp<int64_t>(masks_.visible(t) - key, 0, count);
-      const A shrink = softmax_step(x, seen, scale_, masks_.key_mask != nullptr ? w.bias : nullptr,
-                                    w.maximum[t - first], w.denominator[t - first]);
+      const A shrink =
+          softmax_step(x, seen, width, scale_, masks_.key_mask != nullptr ? w.bias : nullptr,
+                       w.maximum[t - first], w.denominator[t - first]);
       if (masks_.drops) {
-        masks_.keep(b, head, t, key, seen, w.keep);
+        A* keep = w.keep;
+        masks_.keep(b, head, t, key, width, keep);
 #pragma omp simd
-        for (int64_t s = 0; s < seen; ++s) {
-          x[s] *= w.keep[s];
+        for (int64_t s = 0; s < width; ++s) {
+          x[s] *= keep[s];
         }
       }
-      std::fill(x + seen, x + count, A(0));
       if (key > 0 && shrink != A(1)) {
+        const int64_t padded_dim = t_.padded_dim;
 #pragma omp simd
-        for (int64_t i = 0; i < t_.padded_dim; ++i) {
+        for (int64_t i = 0; i < padded_dim; ++i) {
           sums[i] *= shrink;
         }
       }
@@ -151,6 +155,7 @@ class Forward {
   }
 
   void store(int64_t b, int64_t head, int64_t first, int64_t last, const Buffers<A>& w) const {
+    const int64_t dim = t_.dim;
     for (int64_t t = first; t < last; ++t) {
       const A denominator = w.denominator[t - first];
       const bool empty = denominator == A(0);  // no visible key; NaN is not 0 and goes on
@@ -158,7 +163,7 @@ class Forward {
       const A* sums = w.sums + (t - first) * t_.padded_dim;
       T* out = out_ + ((b * t_.queries + t) * t_.heads + head) * t_.dim;
 #pragma omp simd
-      for (int64_t i = 0; i < t_.dim; ++i) {
+      for (int64_t i = 0; i < dim; ++i) {
         out[i] = T(sums[i] * factor);
       }
       lse_[(b * t_.heads + head) * t_.queries + t] =

@@ -29,12 +29,14 @@ struct Buffers {
     dq = pieces.take(t.block_queries * t.padded_dim);
     bias = pieces.take(t.tile_keys);
     keep = pieces.take(t.tile_keys);
+    delta = pieces.take(t.block_queries);
   }
   A *keys_t, *values_t;    // [D, tile of keys]
   A *keys, *dk, *dv;       // [tile of keys, D]
   A *p, *ds;               // [block of queries, tile of keys]
   A *queries, *dout, *dq;  // [block of queries, D]
   A *bias, *keep;          // [tile of keys]
+  A* delta;                // [block of queries]
 };
 
 template <typename T, typename A = acc_t<T>>
@@ -65,8 +67,8 @@ class Backward {
     for (int64_t key = 0; key < t_.keys; key += t_.tile_keys) {
       const int64_t n = std::min(t_.tile_keys, t_.keys - key);
       const int64_t at = (b * t_.keys + key) * row + kv_head * t_.dim;
-      attention_rows::pack_transposed(k_ + at, row, n, t_.dim, t_.tile_keys, w.keys_t);
-      attention_rows::pack_transposed(v_ + at, row, n, t_.dim, t_.tile_keys, w.values_t);
+      tile::transpose(k_ + at, row, n, t_.dim, w.keys_t, t_.tile_keys);
+      tile::transpose(v_ + at, row, n, t_.dim, w.values_t, t_.tile_keys);
       attention_rows::pack(k_ + at, row, n, t_.dim, t_.padded_dim, w.keys);
       if (masks_.key_mask != nullptr) {
         masks_.key_bias(b, key, n, w.bias);
@@ -89,10 +91,13 @@ class Backward {
 
  private:
   void unpack(const A* from, int64_t rows, int64_t stride, T* to) const {
+    const int64_t dim = t_.dim;
     for (int64_t r = 0; r < rows; ++r) {
+      const A* row = from + r * t_.padded_dim;
+      T* out = to + r * stride;
 #pragma omp simd
-      for (int64_t i = 0; i < t_.dim; ++i) {
-        to[r * stride + i] = T(from[r * t_.padded_dim + i]);
+      for (int64_t i = 0; i < dim; ++i) {
+        out[i] = T(row[i]);
       }
     }
   }
@@ -116,6 +121,10 @@ class Backward {
     const int64_t width = tile::padded<A>(count);
     attention_rows::pack(q_ + at, row, rows, t_.dim, pd, w.queries);
     attention_rows::pack(dout_ + at, row, rows, t_.dim, pd, w.dout);
+    // All rows at once, so that their cache misses overlap.
+    for (int64_t r = 0; r < rows; ++r) {
+      w.delta[r] = dot(at + r * row, w.dout + r * pd);
+    }
     tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.queries, pd, 1}, w.keys_t, ld, w.p,
                       ld);
     tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.dout, pd, 1}, w.values_t, ld, w.ds,
@@ -123,8 +132,7 @@ class Backward {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t r = t - begin;
       const int64_t seen = std::clamp<int64_t>(masks_.visible(t) - key, 0, count);
-      row_gradient(b, head, t, key, seen, count, dot(at + r * row, w.dout + r * pd), w.p + r * ld,
-                   w.ds + r * ld, w);
+      row_gradient(b, head, t, key, seen, width, w.delta[r], w.p + r * ld, w.ds + r * ld, w);
     }
     if (dv_ != nullptr) {
       tile::gemm<true>(count, pd, rows, tile::Strided<A>{w.p, 1, ld}, w.dout, pd, w.dv, pd);
@@ -140,51 +148,58 @@ class Backward {
 
   // dO · O of one query: what the softmax's gradient subtracts.
   A dot(int64_t at, const A* dout) const {
+    // A local pointer: through the member the compiler gathers element by element.
+    const T* out = out_ + at;
+    const int64_t dim = t_.dim;
     A sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < t_.dim; ++i) {
-      sum += dout[i] * static_cast<A>(out_[at + i]);
+    for (int64_t i = 0; i < dim; ++i) {
+      sum += dout[i] * static_cast<A>(out[i]);
     }
     return sum;
   }
 
   // From scores p and dO vᵀ in ds: the probabilities (with dropout) and the gradient of the scores.
-  void row_gradient(int64_t b, int64_t head, int64_t t, int64_t key, int64_t seen, int64_t count,
+  void row_gradient(int64_t b, int64_t head, int64_t t, int64_t key, int64_t seen, int64_t width,
                     A delta, A* p, A* ds, const Buffers<A>& w) const {
     const A lse = lse_[(b * t_.heads + head) * t_.queries + t];
     if (lse == kHidden<A>) {
       seen = 0;
     }
+    const A scale = scale_;
+    const A* bias = w.bias;
+    const A* keep = w.keep;
     if (masks_.key_mask != nullptr) {
 #pragma omp simd
-      for (int64_t s = 0; s < seen; ++s) {
-        p[s] = vec::exp(p[s] * scale_ + w.bias[s] - lse);
+      for (int64_t s = 0; s < width; ++s) {
+        p[s] = s < seen ? p[s] * scale + bias[s] - lse : kHidden<A>;
       }
     } else {
 #pragma omp simd
-      for (int64_t s = 0; s < seen; ++s) {
-        p[s] = vec::exp(p[s] * scale_ - lse);
+      for (int64_t s = 0; s < width; ++s) {
+        p[s] = s < seen ? p[s] * scale - lse : kHidden<A>;
       }
     }
     if (masks_.drops) {
-      masks_.keep(b, head, t, key, seen, w.keep);
+      masks_.keep(b, head, t, key, width, w.keep);
 #pragma omp simd
-      for (int64_t s = 0; s < seen; ++s) {
-        ds[s] = p[s] * (ds[s] * w.keep[s] - delta) * scale_;
-        p[s] *= w.keep[s];
+      for (int64_t s = 0; s < width; ++s) {
+        const A probability = vec::exp(p[s]);
+        ds[s] = s < seen ? probability * (ds[s] * keep[s] - delta) * scale : A(0);
+        p[s] = probability * keep[s];
       }
     } else {
 #pragma omp simd
-      for (int64_t s = 0; s < seen; ++s) {
-        ds[s] = p[s] * (ds[s] - delta) * scale_;
+      for (int64_t s = 0; s < width; ++s) {
+        p[s] = vec::exp(p[s]);
+        ds[s] = s < seen ? p[s] * (ds[s] - delta) * scale : A(0);
       }
     }
-    std::fill(p + seen, p + count, A(0));
-    std::fill(ds + seen, ds + count, A(0));
   }
 
   void store_dq(int64_t at, int64_t rows, int64_t key, const Buffers<A>& w) const {
-    const int64_t row = t_.heads * t_.dim;
+    const int64_t dim = t_.dim;
+    const int64_t row = t_.heads * dim;
     if (wide_dq_ == nullptr) {
       unpack(w.dq, rows, row, dq_ + at);
       return;
@@ -193,7 +208,7 @@ class Backward {
       A* to = wide_dq_ + at + r * row;
       const A* from = w.dq + r * t_.padded_dim;
 #pragma omp simd
-      for (int64_t i = 0; i < t_.dim; ++i) {
+      for (int64_t i = 0; i < dim; ++i) {
         to[i] = key == 0 ? from[i] : to[i] + from[i];
       }
     }

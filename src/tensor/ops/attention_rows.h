@@ -2,6 +2,7 @@
 // dropout of one row of scores.
 #pragma once
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -9,6 +10,8 @@
 #include "tensor/ops/attention.h"
 #include "tensor/ops/attention_tiles.h"
 #include "tensor/ops/dropout.h"
+#include "tensor/ops/random_words.h"
+#include "tensor/ops/tile_transpose.h"
 
 namespace lithe::attention_rows {
 
@@ -28,27 +31,6 @@ void pack(const T* from, int64_t stride, int64_t rows, int64_t width, int64_t pa
     for (int64_t i = width; i < padded; ++i) {
       out[i] = A(0);
     }
-  }
-}
-
-// The same transposed, [width, padded] with padded >= rows. By small squares, so that reads and
-// writes both stay in a few cache lines.
-template <typename T, typename A>
-void pack_transposed(const T* from, int64_t stride, int64_t rows, int64_t width, int64_t padded,
-                     A* to) {
-  constexpr int64_t kSquare = 16;
-  for (int64_t r = 0; r < rows; r += kSquare) {
-    const int64_t row_end = std::min(r + kSquare, rows);
-    for (int64_t i = 0; i < width; ++i) {
-      A* out = to + i * padded;
-#pragma omp simd
-      for (int64_t s = r; s < row_end; ++s) {
-        out[s] = convert<A>(from[s * stride + i]);
-      }
-    }
-  }
-  for (int64_t i = 0; i < width; ++i) {
-    std::fill(to + i * padded + rows, to + (i + 1) * padded, A(0));
   }
 }
 
@@ -76,30 +58,31 @@ struct Masks {
                   : tiles.keys;
   }
 
-  // 0 for visible and -infinity for hidden keys [first, first + n).
+  // 0 for visible and -infinity for hidden keys [first, first + n), and behind them.
   template <typename A>
   void key_bias(int64_t b, int64_t first, int64_t n, A* bias) const {
     for (int64_t s = 0; s < n; ++s) {
       bias[s] = key_mask[b * tiles.keys + first + s] ? A(0) : kHidden<A>;
     }
+    std::fill(bias + n, bias + tiles.tile_keys, kHidden<A>);
   }
 
-  // 0 or 1 / (1 - p) for the keys [first, first + n) of query t: what dropout_keep gives for the
-  // element of the full tensor [B, N, T, S], four of them from each block of random words.
+  // 0 or 1 / (1 - p) for the keys [first, first + n), n <= kMaxKeys, of query t: what dropout_keep
+  // gives for the elements of the full tensor [B, N, T, S].
   template <typename A>
   void keep(int64_t b, int64_t head, int64_t t, int64_t first, int64_t n, A* factor) const {
-    const uint64_t begin =
+    alignas(64) std::array<uint32_t, AttentionTiles::kMaxKeys + 2 * kWordsAtOnce> words;
+    const auto begin =
         static_cast<uint64_t>(((b * tiles.heads + head) * tiles.queries + t) * tiles.keys + first);
-    const uint64_t end = begin + static_cast<uint64_t>(n);
+    const auto skipped = static_cast<int64_t>(begin % 4);  // words come in blocks of four
+    for (int64_t i = 0; i < skipped + n; i += kWordsAtOnce) {
+      random_words(seed, stream, begin / 4 + static_cast<uint64_t>(i / 4), words.data() + i);
+    }
+    const uint32_t* word = words.data() + skipped;
     const A kept = static_cast<A>(kept_scale);
-    for (uint64_t block = begin / 4; block * 4 < end; ++block) {
-      const PhiloxBlock words = philox(seed, stream, block);
-      for (uint64_t w = 0; w < 4; ++w) {
-        const uint64_t i = block * 4 + w;
-        if (i >= begin && i < end) {
-          factor[i - begin] = words.word[w] >= threshold ? kept : A(0);
-        }
-      }
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      factor[i] = word[i] >= threshold ? kept : A(0);
     }
   }
 

@@ -36,9 +36,9 @@ struct AttentionTiles {
            + tile_queries * (padded_dim + 2);                  // sums, maximum, denominator
   }
   int64_t backward_elements() const {
-    return tile_keys * (2 * dim + 3 * padded_dim)  // Kᵀ, Vᵀ, K, dK, dV
-           + tile_keys * (2 * block_queries + 2)   // P, dP, mask, dropout
-           + block_queries * 3 * padded_dim;       // queries, dO, dQ
+    return tile_keys * (2 * dim + 3 * padded_dim)   // Kᵀ, Vᵀ, K, dK, dV
+           + tile_keys * (2 * block_queries + 2)    // P, dP, mask, dropout
+           + block_queries * (3 * padded_dim + 1);  // queries, dO, dQ, their dots
   }
   // 16-bit dq is summed over the tiles of keys in fp32.
   int64_t wide_dq_elements() const { return key_tiles > 1 ? batch * queries * heads * dim : 0; }

@@ -101,8 +101,8 @@ void set(const Operation& operation, cublasLtMatmulDescAttributes_t name, const 
         "an attribute of the product");
 }
 
-Plan make_plan(cublasLtHandle_t library, const Gemm& g, int64_t workspace_bytes,
-               const void* bias, std::string_view op) {
+Plan make_plan(cublasLtHandle_t library, const Gemm& g, int64_t workspace_bytes, const void* bias,
+               std::string_view op) {
   const cudaDataType_t type = data_type(g.dtype);
   const bool wide = g.dtype == DType::f64;
   Plan plan;
@@ -129,21 +129,19 @@ Plan make_plan(cublasLtHandle_t library, const Gemm& g, int64_t workspace_bytes,
   check(cublasLtMatmulPreferenceCreate(&raw_preference), op, "a preference");
   const Preference preference(raw_preference);
   const auto bytes = static_cast<uint64_t>(workspace_bytes);
-  check(cublasLtMatmulPreferenceSetAttribute(raw_preference,
-                                             CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes,
-                                             sizeof bytes),
+  check(cublasLtMatmulPreferenceSetAttribute(
+            raw_preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &bytes, sizeof bytes),
         op, "the workspace limit");
   // A product that is split along k is summed in fp32, never in the 16-bit output.
   const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-  check(cublasLtMatmulPreferenceSetAttribute(raw_preference,
-                                             CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
-                                             sizeof schemes),
+  check(cublasLtMatmulPreferenceSetAttribute(
+            raw_preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes),
         op, "the reduction scheme");
   cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      library, plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(), plan.c.get(),
-      raw_preference, 1, &found, &count);
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(library, plan.operation.get(), plan.b.get(), plan.a.get(),
+                                     plan.c.get(), plan.c.get(), raw_preference, 1, &found, &count);
   if (status != CUBLAS_STATUS_SUCCESS || count == 0) {
     throw DeviceError(op,
                       "cuBLASLt has no algorithm for {} products of {} [{}, {}] by [{}, {}] ({}); "
@@ -179,8 +177,8 @@ class Plans {
     const void* alpha = wide ? static_cast<const void*>(&x.alpha) : &narrow_alpha;
     const void* beta = wide ? static_cast<const void*>(&wide_beta) : &narrow_beta;
     check(cublasLtMatmul(library_.get(), plan.operation.get(), alpha, x.b, plan.b.get(), x.a,
-                         plan.a.get(), beta, x.c, plan.c.get(), x.c, plan.c.get(),
-                         &plan.algorithm, workspace, static_cast<size_t>(workspace_bytes), stream),
+                         plan.a.get(), beta, x.c, plan.c.get(), x.c, plan.c.get(), &plan.algorithm,
+                         workspace, static_cast<size_t>(workspace_bytes), stream),
           op, "the product");
   }
 

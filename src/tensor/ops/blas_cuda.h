@@ -13,8 +13,8 @@
 
 namespace lithe::blas_cuda {
 
-// c [m, n] = alpha op(a) op(b) for each of `batch` products; strides in elements, 0 repeats a matrix.
-// lda, ldb and ldc are the row lengths as stored.
+// c [m, n] = alpha op(a) op(b) for each of `batch` products; strides in elements, 0 repeats a
+// matrix. lda, ldb and ldc are the row lengths as stored.
 struct Gemm {
   DType dtype = DType::f32;
   bool transpose_a = false;

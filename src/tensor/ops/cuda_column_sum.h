@@ -1,14 +1,14 @@
-// Sums over the rows of a matrix [rows, columns], the shape of every bias and scale gradient. Ranges
-// of rows are summed apart into planned workspace, then joined in order: no atomics, the same bits
-// every time. Device-only.
+// Sums over the rows of a matrix [rows, columns], the shape of every bias and scale gradient.
+// Ranges of rows are summed apart into planned workspace, then joined in order: no atomics, the
+// same bits every time. Device-only.
 #pragma once
 
 #include "tensor/ops/cuda_vector.h"
 
 namespace lithe::device {
 
-inline constexpr int kColumnLanes = 32;    // threads of a block along the columns
-inline constexpr int kColumnSlices = 8;    // and along the rows
+inline constexpr int kColumnLanes = 32;     // threads of a block along the columns
+inline constexpr int kColumnSlices = 8;     // and along the rows
 inline constexpr int64_t kMostChunks = 64;  // ranges of rows
 
 // `term.add(row, column, sums)` adds kSums terms of each of kVector columns; sums[s][j].
@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(128)
   }
 }
 
-// Term<kVector> is made by `make.template operator()<kVector>()`; `second` is written when kSums is 2.
+// Term<kVector> is made by `make.template operator()<kVector>()`; `second` is written when kSums
+// is 2.
 template <int kSums, typename T, typename Make>
 void column_sum(const KernelArgs& args, int64_t rows, int64_t columns, Make&& make, T* first,
                 T* second) {
@@ -95,8 +96,8 @@ void column_sum(const KernelArgs& args, int64_t rows, int64_t columns, Make&& ma
   }
   const cudaStream_t stream = stream_of(args);
   const auto bytes_of_chunk = static_cast<int64_t>(kSums * columns * sizeof(A));
-  const int64_t chunks =
-      std::min({args.workspace_bytes / bytes_of_chunk, kMostChunks, std::max<int64_t>(rows / 64, 1)});
+  const int64_t chunks = std::min(
+      {args.workspace_bytes / bytes_of_chunk, kMostChunks, std::max<int64_t>(rows / 64, 1)});
   if (chunks == 0) {
     column_sum_direct_kernel<kSums, T, A><<<blocks_for(columns, 128), 128, 0, stream>>>(
         rows, columns, make.template operator()<1>(), first, second);

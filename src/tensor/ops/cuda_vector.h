@@ -62,6 +62,14 @@ inline cudaStream_t stream_of(const KernelArgs& args) {
   return static_cast<cudaStream_t>(args.stream);
 }
 
+// A plan made for another device lacks the scratch that a kernel counts on.
+inline void expect_workspace(const KernelArgs& args, int64_t bytes) {
+  if (args.workspace_bytes < bytes) {
+    throw DeviceError(args.op, "{} bytes of workspace were planned, {} are needed; plan for cuda",
+                      args.workspace_bytes, bytes);
+  }
+}
+
 // Blocks for `items` at `per_block` each.
 inline unsigned blocks_for(int64_t items, int64_t per_block) {
   const int64_t blocks = (items + per_block - 1) / per_block;

@@ -1,4 +1,5 @@
-// y[i] = f(a[walk a], ...): pointwise kernels whose operands are broadcast or permuted. Device-only.
+// y[i] = f(a[walk a], ...): pointwise kernels whose operands are broadcast or permuted.
+// Device-only.
 #pragma once
 
 #include "tensor/ops/cuda_vector.h"
@@ -110,8 +111,7 @@ void map_walk(const KernelArgs& args, const Strided<kOperands>& walk, F f, T* y,
   }
   const auto launch = [&]<int kVector, typename Index>() {
     const unsigned blocks = blocks_for(n, int64_t{kWalkThreads} * kVector);
-    walk_kernel<kVector, Index>
-        <<<blocks, kWalkThreads, 0, stream_of(args)>>>(walk, n, f, y, in...);
+    walk_kernel<kVector, Index><<<blocks, kWalkThreads, 0, stream_of(args)>>>(walk, n, f, y, in...);
     check_launch(args.op);
   };
   const bool narrow_index = n <= INT32_MAX;

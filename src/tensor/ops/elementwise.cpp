@@ -93,23 +93,31 @@ constexpr std::array<AliasRule, 4> kFirst = {{{Alias::in_place, 0, 0}}};
 
 }  // namespace
 
-const OpDef add_op = {.name = "add", .infer = infer_binary, .grad = grad_add, .aliases = kEither,
-                      .cpu = binary_cpu};
-const OpDef sub_op = {.name = "sub", .infer = infer_binary, .grad = grad_sub, .aliases = kEither,
-                      .cpu = binary_cpu};
-const OpDef mul_op = {.name = "mul", .infer = infer_binary, .grad = grad_mul, .aliases = kEither,
-                      .cpu = binary_cpu};
-const OpDef div_op = {.name = "div", .infer = infer_binary, .grad = grad_div, .aliases = kEither,
-                      .cpu = binary_cpu};
-const OpDef scale_op = {.name = "scale", .infer = infer_unary, .grad = grad_scale,
-                        .aliases = kFirst, .cpu = scale_cpu};
+const OpDef add_op = {
+    .name = "add", .infer = infer_binary, .grad = grad_add, .aliases = kEither, .cpu = binary_cpu};
+const OpDef sub_op = {
+    .name = "sub", .infer = infer_binary, .grad = grad_sub, .aliases = kEither, .cpu = binary_cpu};
+const OpDef mul_op = {
+    .name = "mul", .infer = infer_binary, .grad = grad_mul, .aliases = kEither, .cpu = binary_cpu};
+const OpDef div_op = {
+    .name = "div", .infer = infer_binary, .grad = grad_div, .aliases = kEither, .cpu = binary_cpu};
+const OpDef scale_op = {
+    .name = "scale", .infer = infer_unary, .grad = grad_scale, .aliases = kFirst, .cpu = scale_cpu};
 const OpDef fill_op = {.name = "fill", .infer = infer_fill, .cpu = fill_cpu};
 const OpDef cast_op = {.name = "cast", .infer = infer_cast, .grad = grad_cast, .cpu = cast_cpu};
 
-ValueId add(Graph& g, ValueId a, ValueId b) { return g.emit(add_op, {a, b}, BinaryAttrs{Binary::add}); }
-ValueId sub(Graph& g, ValueId a, ValueId b) { return g.emit(sub_op, {a, b}, BinaryAttrs{Binary::sub}); }
-ValueId mul(Graph& g, ValueId a, ValueId b) { return g.emit(mul_op, {a, b}, BinaryAttrs{Binary::mul}); }
-ValueId div(Graph& g, ValueId a, ValueId b) { return g.emit(div_op, {a, b}, BinaryAttrs{Binary::div}); }
+ValueId add(Graph& g, ValueId a, ValueId b) {
+  return g.emit(add_op, {a, b}, BinaryAttrs{Binary::add});
+}
+ValueId sub(Graph& g, ValueId a, ValueId b) {
+  return g.emit(sub_op, {a, b}, BinaryAttrs{Binary::sub});
+}
+ValueId mul(Graph& g, ValueId a, ValueId b) {
+  return g.emit(mul_op, {a, b}, BinaryAttrs{Binary::mul});
+}
+ValueId div(Graph& g, ValueId a, ValueId b) {
+  return g.emit(div_op, {a, b}, BinaryAttrs{Binary::div});
+}
 ValueId scale(Graph& g, ValueId x, double factor) {
   return factor == 1 ? x : g.emit(scale_op, {x}, ScaleAttrs{factor});
 }

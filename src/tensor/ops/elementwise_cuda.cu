@@ -116,8 +116,7 @@ void fill_cuda(const KernelArgs& args) {
 void cast_cuda(const KernelArgs& args) {
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename From>() {
     dispatch_floating(args.out[0].dtype, args.op, [&]<typename To>() {
-      map(args, args.out[0].numel(), Cast<To, From>{}, args.out[0].as<To>(),
-          args.in[0].as<From>());
+      map(args, args.out[0].numel(), Cast<To, From>{}, args.out[0].as<To>(), args.in[0].as<From>());
     });
   });
 }

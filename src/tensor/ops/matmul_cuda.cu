@@ -91,8 +91,9 @@ void matmul_cuda(const KernelArgs& args) {
   if (g.batch == 1) {
     g.stride_a = g.stride_b = g.stride_c = 0;  // one plan, whatever the rank
   }
-  product(args, g,
-          {.a = args.in[0].data, .b = args.in[1].data, .c = args.out[0].data, .alpha = attrs.alpha});
+  product(
+      args, g,
+      {.a = args.in[0].data, .b = args.in[1].data, .c = args.out[0].data, .alpha = attrs.alpha});
 }
 
 void linear_cuda(const KernelArgs& args) {

@@ -86,8 +86,8 @@ __global__ void __launch_bounds__(Config::kBlock) norm_kernel(const NormForward<
       const Pack<T, kV> beta = load<kV>(p.beta + column);
 #pragma unroll
       for (int j = 0; j < kV; ++j) {
-        y.at[j] = narrow<T>((v[e + j] - mean) * rstd * widen<A>(gamma.at[j]) +
-                            widen<A>(beta.at[j]));
+        y.at[j] =
+            narrow<T>((v[e + j] - mean) * rstd * widen<A>(gamma.at[j]) + widen<A>(beta.at[j]));
       }
     } else {
 #pragma unroll
@@ -223,8 +223,7 @@ void launch_norm(const KernelArgs& args, const NormForward<T>& p) {
   dispatch_row<T>(size, [&]<typename Config>() {
     const unsigned blocks = blocks_for(p.rows, Config::kRowsOfBlock);
     if constexpr (Config::kElements == 0) {
-      norm_long_kernel<kCentered, Config, T>
-          <<<blocks, Config::kBlock, 0, stream_of(args)>>>(p);
+      norm_long_kernel<kCentered, Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(p);
     } else {
       norm_kernel<kCentered, Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(p);
     }
@@ -240,8 +239,7 @@ void launch_norm_dx(const KernelArgs& args, const NormBackward<T>& p) {
   dispatch_row<T>(p.size, [&]<typename Config>() {
     const unsigned blocks = blocks_for(p.rows, Config::kRowsOfBlock);
     if constexpr (Config::kElements == 0) {
-      norm_dx_long_kernel<kCentered, Config, T>
-          <<<blocks, Config::kBlock, 0, stream_of(args)>>>(p);
+      norm_dx_long_kernel<kCentered, Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(p);
     } else {
       norm_dx_kernel<kCentered, Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(p);
     }
@@ -290,8 +288,8 @@ void scale_gradient(const KernelArgs& args, const acc_t<T>* mean, const acc_t<T>
   if constexpr (kSums > 1) {
     second = args.out[1].as<T>();
   }
-  column_sum<kSums, T>(args, shape.product(0, shape.rank() - 1), columns, term,
-                       args.out[0].as<T>(), second);
+  column_sum<kSums, T>(args, shape.product(0, shape.rank() - 1), columns, term, args.out[0].as<T>(),
+                       second);
 }
 
 int64_t rows_of(const Shape& x) { return x.product(0, x.rank() - 1); }

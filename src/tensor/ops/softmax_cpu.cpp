@@ -10,53 +10,91 @@
 namespace lithe {
 namespace {
 
-// The score of position s, minus infinity where it is hidden.
-template <bool kMasked, typename A, typename T>
-inline A score(const T* x, const bool* visible, A scale, int64_t s) {
-  const A value = static_cast<A>(x[s]) * scale;
-  if constexpr (kMasked) {
-    return visible[s] ? value : -std::numeric_limits<A>::infinity();
-  } else {
-    return value;
-  }
-}
+// Scores are worked on in pieces of a row, in a buffer that ends in whole vectors: the exponential,
+// the costly part, then has no remainder to be computed one by one.
+constexpr int64_t kPiece = 1024;
+constexpr int64_t kLanes = 16;
 
-// One row of which the first `n` positions may be visible, of `size`.
+// out = scale * x, minus infinity where hidden; returns the largest.
 template <bool kMasked, typename T>
-void softmax_row(const T* x, const bool* visible, acc_t<T> scale, int64_t n, int64_t size, T* y) {
+acc_t<T> scores(const T* x, const uint8_t* visible, acc_t<T> scale, int64_t n, acc_t<T>* out) {
   using A = acc_t<T>;
-  A largest = -std::numeric_limits<A>::infinity();
+  constexpr A kHidden = -std::numeric_limits<A>::infinity();
+  A largest = kHidden;
 #pragma omp simd reduction(max : largest)
-  for (int64_t s = 0; s < n; ++s) {
-    const A v = score<kMasked>(x, visible, scale, s);
+  for (int64_t i = 0; i < n; ++i) {
+    A v = static_cast<A>(x[i]) * scale;
+    if constexpr (kMasked) {
+      v = visible[i] != 0 ? v : kHidden;
+    }
+    out[i] = v;
     largest = v > largest ? v : largest;
   }
-  if (kMasked && std::find(visible, visible + n, true) == visible + n) {
-    n = 0;
-  }
-  A sum = 0;
-  if constexpr (std::is_same_v<T, A>) {
-#pragma omp simd reduction(+ : sum)
-    for (int64_t s = 0; s < n; ++s) {
-      const A e = vec::exp(score<kMasked>(x, visible, scale, s) - largest);
-      y[s] = e;
-      sum += e;
-    }
-    const A inverse = A(1) / sum;
+  return largest;
+}
+
+// x = exp(x - largest); returns the sum.
+template <typename A>
+A exponentials(A largest, int64_t n, A* x) {
+  if constexpr (std::is_same_v<A, float>) {
+    const int64_t padded = (n + kLanes - 1) / kLanes * kLanes;
+    std::fill(x + n, x + padded, largest);
+    for (int64_t i = 0; i < padded; i += kLanes) {
 #pragma omp simd
-    for (int64_t s = 0; s < n; ++s) {
-      y[s] *= inverse;
+      for (int64_t j = i; j < i + kLanes; ++j) {
+        x[j] = vec::exp(x[j] - largest);
+      }
     }
   } else {
-    // The exponential is computed twice rather than rounded twice.
-#pragma omp simd reduction(+ : sum)
-    for (int64_t s = 0; s < n; ++s) {
-      sum += vec::exp(score<kMasked>(x, visible, scale, s) - largest);
+    for (int64_t i = 0; i < n; ++i) {
+      x[i] = vec::exp(x[i] - largest);
     }
-    const A inverse = A(1) / sum;
+  }
+  A sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) {
+    sum += x[i];
+  }
+  return sum;
+}
+
+// One row of which the first `n` positions may be visible, of `size`; the rest gets 0. Rows longer
+// than a piece compute their exponentials twice instead of rounding them to T in between.
+template <bool kMasked, typename T>
+void softmax_row(const T* x, const uint8_t* visible, acc_t<T> scale, int64_t n, int64_t size,
+                 T* y) {
+  using A = acc_t<T>;
+  alignas(64) A piece[kPiece];
+  const auto load = [&](int64_t begin) {
+    return scores<kMasked>(x + begin, kMasked ? visible + begin : nullptr, scale,
+                           std::min(kPiece, n - begin), piece);
+  };
+  if (kMasked && std::find(visible, visible + n, uint8_t{1}) == visible + n) {
+    n = 0;
+  }
+  A largest = -std::numeric_limits<A>::infinity();
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    largest = std::max(largest, load(begin));
+  }
+  const bool whole = n <= kPiece;
+  A sum = 0;
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    if (!whole) {
+      load(begin);
+    }
+    sum += exponentials(largest, std::min(kPiece, n - begin), piece);
+  }
+  const A inverse = A(1) / sum;
+  for (int64_t begin = 0; begin < n; begin += kPiece) {
+    const int64_t count = std::min(kPiece, n - begin);
+    if (!whole) {
+      load(begin);
+      exponentials(largest, count, piece);
+    }
+    T* to = y + begin;
 #pragma omp simd
-    for (int64_t s = 0; s < n; ++s) {
-      y[s] = T(vec::exp(score<kMasked>(x, visible, scale, s) - largest) * inverse);
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = T(piece[i] * inverse);
     }
   }
   std::fill(y + n, y + size, T(A(0)));
@@ -74,7 +112,7 @@ void softmax_cpu(const KernelArgs& args) {
   const int64_t rows = shape.product(0, shape.rank() - 1);
   const int64_t rows_of_batch = rows / shape[0];
   const int64_t queries = attrs.causal ? shape.back(1) : 1;
-  const bool* mask = args.in.size() > 1 ? args.in[1].as<bool>() : nullptr;
+  const uint8_t* mask = args.in.size() > 1 ? args.in[1].as<uint8_t>() : nullptr;
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     const T* x = args.in[0].as<T>();
     T* y = args.out[0].as<T>();
@@ -86,7 +124,7 @@ void softmax_cpu(const KernelArgs& args) {
           n = std::clamp<int64_t>(r % queries + size - queries + 1, 0, size);
         }
         if (mask != nullptr) {
-          const bool* visible = mask + r / rows_of_batch * size;
+          const uint8_t* visible = mask + r / rows_of_batch * size;
           softmax_row<true>(x + r * size, visible, scale, n, size, y + r * size);
         } else {
           softmax_row<false>(x + r * size, nullptr, scale, n, size, y + r * size);

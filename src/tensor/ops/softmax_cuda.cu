@@ -156,8 +156,7 @@ __global__ void __launch_bounds__(Config::kBlock)
   using A = acc_t<T>;
   const int64_t at = Config::row() * size;
   A sum = 0;
-  Config::for_columns(size,
-                      [&](int64_t i) { sum += widen<A>(dp[at + i]) * widen<A>(p[at + i]); });
+  Config::for_columns(size, [&](int64_t i) { sum += widen<A>(dp[at + i]) * widen<A>(p[at + i]); });
   sum = group_reduce<Config::kThreads>(sum, Sum{});
   Config::for_columns(size, [&](int64_t i) {
     dx[at + i] = narrow<T>(scale * widen<A>(p[at + i]) * (widen<A>(dp[at + i]) - sum));
@@ -185,8 +184,7 @@ void softmax_cuda(const KernelArgs& args) {
     dispatch_row<T>(scores.size, [&]<typename Config>() {
       const unsigned blocks = blocks_for(rows, Config::kRowsOfBlock);
       if constexpr (Config::kElements == 0) {
-        softmax_long_kernel<Config, T>
-            <<<blocks, Config::kBlock, 0, stream_of(args)>>>(scores, y);
+        softmax_long_kernel<Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(scores, y);
       } else {
         softmax_kernel<Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(scores, y);
       }

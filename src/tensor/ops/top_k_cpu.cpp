@@ -15,11 +15,11 @@ using key_t = std::conditional_t<std::is_same_v<A, double>, uint64_t, uint32_t>;
 
 // An unsigned number in the order of the values: the sign bit is set for positive floats, and
 // negative ones are turned round. NaN becomes the largest; -0 equals 0.
-template <typename A>
-inline key_t<A> order_key(A value, bool by_magnitude) {
+template <bool kMagnitude, typename A>
+inline key_t<A> order_key(A value) {
   using K = key_t<A>;
   constexpr K kSign = K(1) << (sizeof(K) * 8 - 1);
-  const A v = (by_magnitude ? std::fabs(value) : value) + A(0);
+  const A v = (kMagnitude ? std::fabs(value) : value) + A(0);
   const K bits = std::bit_cast<K>(v);
   const K key = (bits & kSign) != 0 ? ~bits : bits | kSign;
   return v != v ? ~K(0) : key;
@@ -27,32 +27,31 @@ inline key_t<A> order_key(A value, bool by_magnitude) {
 
 // The largest key that at least k elements reach, bit by bit from the highest; needs no memory and
 // every pass is one vector loop over a row in the cache.
-template <typename T>
-key_t<acc_t<T>> kth_key(const T* x, int64_t size, int64_t k, bool by_magnitude) {
+template <bool kMagnitude, typename T>
+key_t<acc_t<T>> kth_key(const T* x, int64_t size, int64_t k) {
   using A = acc_t<T>;
   using K = key_t<A>;
   K found = 0;
   for (int bit = static_cast<int>(sizeof(K)) * 8 - 1; bit >= 0; --bit) {
     const K candidate = found | (K(1) << bit);
-    int64_t count = 0;
+    K count = 0;  // as wide as the keys, so that it is counted in their lanes
 #pragma omp simd reduction(+ : count)
     for (int64_t i = 0; i < size; ++i) {
-      count += order_key(static_cast<A>(x[i]), by_magnitude) >= candidate;
+      count += order_key<kMagnitude>(static_cast<A>(x[i])) >= candidate ? K(1) : K(0);
     }
-    if (count >= k) {
+    if (count >= static_cast<K>(k)) {
       found = candidate;
     }
   }
   return found;
 }
 
-template <typename T>
-void top_k_row(const T* x, int64_t size, int64_t k, bool by_magnitude, T* values,
-               int32_t* indices) {
+template <bool kMagnitude, typename T>
+void top_k_row(const T* x, int64_t size, int64_t k, T* values, int32_t* indices) {
   using A = acc_t<T>;
   using K = key_t<A>;
-  const auto key_of = [=](int32_t i) { return order_key(static_cast<A>(x[i]), by_magnitude); };
-  const K least = kth_key(x, size, k, by_magnitude);
+  const auto key_of = [=](int32_t i) { return order_key<kMagnitude>(static_cast<A>(x[i])); };
+  const K least = kth_key<kMagnitude>(x, size, k);
   // All above the k-th key, and of those equal to it as many as are missing, the first ones.
   int64_t above = 0;
   for (int32_t i = 0; i < size; ++i) {
@@ -91,8 +90,12 @@ void top_k_cpu(const KernelArgs& args) {
     int32_t* indices = args.out[1].as<int32_t>();
     parallel_for(rows, 8 * size, [=](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        top_k_row(x + r * size, size, attrs.k, attrs.by_magnitude, values + r * attrs.k,
-                  indices + r * attrs.k);
+        const T* row = x + r * size;
+        if (attrs.by_magnitude) {
+          top_k_row<true>(row, size, attrs.k, values + r * attrs.k, indices + r * attrs.k);
+        } else {
+          top_k_row<false>(row, size, attrs.k, values + r * attrs.k, indices + r * attrs.k);
+        }
       }
     });
   });

@@ -26,8 +26,9 @@ struct Scalar {
 };
 Scalar scalar(const TensorRef& t) { return {t.data, t.dtype == DType::f64}; }
 
-// The step counter is read by all blocks and advanced by the last to arrive. Arrivals are counted in
-// its upper bits, which saves a launch and a buffer. Returns the value before; one thread a block.
+// The step counter is read by all blocks and advanced by the last to arrive. Arrivals are counted
+// in its upper bits, which saves a launch and a buffer. Returns the value before; one thread a
+// block.
 __device__ int64_t advance(int64_t* step) {
   constexpr int kShift = 40;
   auto* counter = reinterpret_cast<unsigned long long*>(step);
@@ -39,8 +40,8 @@ __device__ int64_t advance(int64_t* step) {
   return static_cast<int64_t>(value);
 }
 
-// Calls f(i, count) for the packs of kVector elements of [0, n) that are this thread's; the last may
-// be shorter.
+// Calls f(i, count) for the packs of kVector elements of [0, n) that are this thread's; the last
+// may be shorter.
 template <int kVector, typename F>
 __device__ void for_my_packs(int64_t n, F&& f) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads * kVector;
@@ -56,8 +57,11 @@ __device__ inline Pack<T, kVector> load_some(const T* from, int count) {
     return load<kVector>(from);
   }
   Pack<T, kVector> out{};
-  for (int j = 0; j < count; ++j) {
-    out.at[j] = from[j];
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    if (j < count) {
+      out.at[j] = from[j];
+    }
   }
   return out;
 }
@@ -67,8 +71,11 @@ __device__ inline void store_some(T* to, const Pack<T, kVector>& pack, int count
     store(to, pack);
     return;
   }
-  for (int j = 0; j < count; ++j) {
-    to[j] = pack.at[j];
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    if (j < count) {
+      to[j] = pack.at[j];
+    }
   }
 }
 
@@ -277,9 +284,8 @@ struct ClipInputs {
   int count = 0;
 };
 
-__global__ void __launch_bounds__(kWarp)
-    clip_kernel(const ClipInputs in, bool starts, bool ends, double max_norm, float* norm,
-                float* factor) {
+__global__ void __launch_bounds__(kWarp) clip_kernel(const ClipInputs in, bool starts, bool ends,
+                                                     double max_norm, float* norm, float* factor) {
   double sum = 0;
   for (int i = static_cast<int>(threadIdx.x); i < in.count; i += kWarp) {
     sum += in.sums[i].value();
@@ -353,6 +359,7 @@ void clear_cuda(const KernelArgs& args) {
 void sum_squares_cuda(const KernelArgs& args) {
   const int64_t n = args.in[0].numel();
   const int64_t chunks = (n + kSumSquaresChunk - 1) / kSumSquaresChunk;
+  expect_workspace(args, chunks * static_cast<int64_t>(sizeof(double)));
   auto* partial = static_cast<double*>(args.workspace);
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     if (chunks > 0) {
@@ -376,8 +383,7 @@ void clip_factor_cuda(const KernelArgs& args) {
       in.sums[in.count++] = scalar(args.in[i]);
     }
     clip_kernel<<<1, kWarp, 0, stream_of(args)>>>(in, begin == 0, end == count, max_norm,
-                                                  args.out[0].as<float>(),
-                                                  args.out[1].as<float>());
+                                                  args.out[0].as<float>(), args.out[1].as<float>());
     check_launch(args.op);
   }
 }

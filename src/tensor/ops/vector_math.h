@@ -1,5 +1,5 @@
-// Branch-free single-precision functions that compilers turn into vector code inside `omp simd` loops;
-// in double the standard library is used, since fp64 is the oracle. On a GPU they are CUDA's
+// Branch-free single-precision functions that compilers turn into vector code inside `omp simd`
+// loops; in double the standard library is used, since fp64 is the oracle. On a GPU they are CUDA's
 // own, which need no vectorising. Coefficients: own Chebyshev fits.
 #pragma once
 

@@ -51,11 +51,11 @@ TEST_CASE("the table holds every op that a header declares, under its variable's
 TEST_CASE("every op has a shape rule and a CPU kernel, and is found by its name") {
   for (const OpDef* op : op_table()) {
     CAPTURE(op->name);
-    CHECK(op->infer != nullptr);
+    CHECK((op->infer != nullptr));
     CHECK(find_op(op->name) == op);
-    CHECK(cpu_kernel(*op) != nullptr);
-    CHECK(kernel_lookup(DeviceKind::cpu)(*op) == cpu_kernel(*op));
-    CHECK(kernel_lookup(DeviceKind::cuda)(*op) == cuda_kernel(*op));
+    CHECK((cpu_kernel(*op) != nullptr));
+    CHECK((kernel_lookup(DeviceKind::cpu)(*op) == cpu_kernel(*op)));
+    CHECK((kernel_lookup(DeviceKind::cuda)(*op) == cuda_kernel(*op)));
   }
   CHECK(find_op("no_such_op") == nullptr);
   CHECK(find_op("") == nullptr);

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Builds on a machine with an NVIDIA GPU, compares every CUDA kernel with the CPU, times the large
+# shapes beside PyTorch and runs compute-sanitizer on a part of the cases.
+#
+#   scripts/device_check.sh [--quick]     # --quick: build and compare only
+#
+# Results go to $OUT (default: build-device/results): log.txt, compare.json, support.json, perf.json,
+# peers.json, table.md, sanitizer.txt. Ends within SECONDS_LIMIT (default 530); exits with 1 when a
+# step fails or is cut off. Headers that the machine lacks may lie in .carry/include.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+quick=0
+case "${1:-}" in
+  --quick) quick=1 ;;
+  "") ;;
+  *) echo "device_check.sh: unknown option '$1'; use --quick or nothing" >&2; exit 2 ;;
+esac
+
+build="build-device"
+out=${OUT:-$build/results}
+limit=${SECONDS_LIMIT:-530}
+mkdir -p "$build" "$out"
+[[ -d /usr/local/cuda/bin ]] && PATH=/usr/local/cuda/bin:$PATH
+log=$out/log.txt
+: > "$log"
+failed=()
+summary=()
+
+say() { echo "== $*" | tee -a "$log"; }
+
+# step NAME SECONDS COMMAND...: runs it, keeps its output in the log, notes how it ended.
+step() {
+  local name=$1 allowed=$2 left=$((limit - SECONDS)) start=$SECONDS rc=0
+  shift 2
+  if ((left < 10)); then
+    summary+=("$name: not run, the time is up")
+    failed+=("$name")
+    return 1
+  fi
+  say "$name"
+  timeout $((allowed < left ? allowed : left)) "$@" >> "$log" 2>&1 || rc=$?
+  summary+=("$name: $([[ $rc == 0 ]] && echo ok || echo "FAILED with $rc"), $((SECONDS - start)) s")
+  if [[ $rc != 0 ]]; then
+    failed+=("$name")
+    return 1
+  fi
+}
+
+# Another compiler than the one that CI uses may warn of more; here that must not stop the kernels.
+lenient=$PWD/$build/lenient.sh
+cat > "$lenient" << 'LAUNCHER'
+#!/usr/bin/env bash
+args=()
+for a in "$@"; do
+  case $a in -Werror | all-warnings | -Xcompiler=-Werror) ;; *) args+=("$a") ;; esac
+done
+exec "${args[@]}"
+LAUNCHER
+chmod +x "$lenient"
+
+configure() {
+  local options=(-DCMAKE_BUILD_TYPE=Release -DLITHE_CUDA=ON -DLITHE_CCACHE=OFF
+    "-DCMAKE_CXX_COMPILER_LAUNCHER=$lenient" "-DCMAKE_CUDA_COMPILER_LAUNCHER=$lenient")
+  command -v ninja > /dev/null && options+=(-G Ninja)
+  local include="" toolkit
+  [[ -d .carry/include ]] && include="-isystem $PWD/.carry/include"
+  # A toolkit without cuBLASLt: PyTorch's own wheel carries one.
+  toolkit=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")
+  if ! compgen -G "$toolkit/lib64/libcublasLt.so*" > /dev/null; then
+    local wheel
+    wheel=$(python3 -c 'import nvidia, glob; print(next(iter(
+      f for p in nvidia.__path__ for f in glob.glob(p + "/**/libcublasLt.so*", recursive=True)), ""))')
+    echo "cuBLASLt of the toolkit is missing; using '$wheel'"
+    options+=("-DCUDA_cublasLt_LIBRARY=$wheel")
+    include+=" -isystem $(dirname "$(dirname "$wheel")")/include"
+  fi
+  cmake -S . -B "$build" "${options[@]}" "-DCMAKE_CXX_FLAGS=$include" \
+    "-DCMAKE_CUDA_FLAGS=$include"
+}
+
+# Each op alone, so that one that hangs or is slow under the tool takes no other with it.
+sanitize_one() {
+  local tool=$1 op=$2 rc=0 text
+  text=$(timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 99 \
+    "$build/bin/op_registry" --mode compare --device cuda --op "$op" 2>&1) || rc=$?
+  echo "$tool $op: rc $rc, $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|passed,' <<< "$text" |
+    tr '\n' ' ')"
+  # 1: a comparison failed, which is not this tool's finding.
+  if [[ $rc != 0 && $rc != 1 ]]; then
+    head -60 <<< "$text"
+    return 1
+  fi
+}
+export -f sanitize_one
+export build
+
+sanitize() {
+  {
+    printf 'memcheck %s\n' matmul linear bias_grad add gelu transpose slice concat reduce_sum \
+      reduce_max broadcast_to layer_norm rms_norm softmax adamw sgd clip_factor dropout embedding \
+      cross_entropy mse
+    printf 'racecheck %s\n' softmax layer_norm bias_grad transpose reduce_sum sum_squares embedding
+  } | xargs -P 6 -L 1 bash -c 'sanitize_one "$0" "$1"' > "$out/sanitizer.txt" 2>&1
+}
+export -f sanitize
+export out
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee -a "$log"
+registry=$build/bin/op_registry
+# `timeout` starts programs, not functions: these run in a shell of their own.
+export -f configure
+export lenient
+
+if step configure 60 bash -c configure &&
+  step build 300 cmake --build "$build" --parallel "$(nproc)" \
+    --target op_registry --target test_tensor_core; then
+  step "memory tests" 60 "$build/bin/test_tensor_core"
+  step compare 180 "$registry" --mode compare --device cuda --json "$out/compare.json"
+  if [[ $quick == 0 ]]; then
+    step perf 120 "$registry" --mode perf --device cuda --case large --json "$out/perf.json"
+    step peers 120 python3 bench/peers/ops_pytorch.py --json "$out/peers.json" \
+      --lithe "$out/perf.json"
+    sed -n '/^| op/,$p' "$log" | sed '/^==/,$d' > "$out/table.md"
+    step support 60 "$registry" --mode support --json "$out/support.json"
+    step sanitizer 150 bash -c sanitize
+  fi
+fi
+
+# The end of the output is what a caller sees: failures first, then the figures.
+grep -E '^FAILED|error:|skipped|op_registry [a-z]+: ' "$log" | head -60
+if [[ $quick == 0 ]]; then
+  grep -vE 'rc 0' "$out/sanitizer.txt" 2> /dev/null | head -40
+  cat "$out/table.md" 2> /dev/null
+fi
+printf '%s\n' "${summary[@]}"
+if ((${#failed[@]} > 0)); then
+  tail -25 "$log"
+  echo "device_check: FAILED: ${failed[*]}"
+  exit 1
+fi
+echo "device_check: all steps passed in $SECONDS s"

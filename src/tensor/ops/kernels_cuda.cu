@@ -1,0 +1,97 @@
+// Which op runs on which CUDA kernel; an op that is not here has none yet.
+#include "tensor/ops/kernels_cuda.h"
+
+#include <algorithm>
+
+#include "tensor/ops/activation.h"
+#include "tensor/ops/dropout.h"
+#include "tensor/ops/elementwise.h"
+#include "tensor/ops/embedding.h"
+#include "tensor/ops/layout.h"
+#include "tensor/ops/loss.h"
+#include "tensor/ops/matmul.h"
+#include "tensor/ops/norm.h"
+#include "tensor/ops/op_table.h"
+#include "tensor/ops/reduce.h"
+#include "tensor/ops/softmax.h"
+#include "tensor/ops/update.h"
+
+namespace lithe {
+namespace {
+
+struct Entry {
+  const OpDef* op;
+  Kernel kernel;
+};
+
+constexpr Entry kKernels[] = {
+    // pointwise
+    {&add_op, binary_cuda},
+    {&sub_op, binary_cuda},
+    {&mul_op, binary_cuda},
+    {&div_op, binary_cuda},
+    {&scale_op, scale_cuda},
+    {&fill_op, fill_cuda},
+    {&cast_op, cast_cuda},
+    // activation
+    {&gelu_op, activation_cuda},
+    {&gelu_tanh_op, activation_cuda},
+    {&quick_gelu_op, activation_cuda},
+    {&silu_op, activation_cuda},
+    {&relu_op, activation_cuda},
+    {&tanh_op, activation_cuda},
+    {&sigmoid_op, activation_cuda},
+    {&activation_grad_op, activation_grad_cuda},
+    // layout
+    {&reshape_op, reshape_cuda},
+    {&transpose_op, transpose_cuda},
+    {&slice_op, slice_cuda},
+    {&slice_grad_op, slice_grad_cuda},
+    {&concat_op, concat_cuda},
+    // reductions
+    {&reduce_sum_op, reduce_cuda},
+    {&reduce_mean_op, reduce_cuda},
+    {&reduce_max_op, reduce_cuda},
+    {&reduce_max_grad_op, reduce_max_grad_cuda},
+    {&broadcast_to_op, broadcast_to_cuda},
+    // products
+    {&matmul_op, matmul_cuda},
+    {&linear_op, linear_cuda},
+    {&bias_grad_op, bias_grad_cuda},
+    // softmax and normalisation
+    {&softmax_op, softmax_cuda},
+    {&softmax_grad_op, softmax_grad_cuda},
+    {&layer_norm_op, layer_norm_cuda},
+    {&layer_norm_dx_op, layer_norm_dx_cuda},
+    {&layer_norm_dgamma_op, layer_norm_dgamma_cuda},
+    {&rms_norm_op, rms_norm_cuda},
+    {&rms_norm_dx_op, rms_norm_dx_cuda},
+    {&rms_norm_dgamma_op, rms_norm_dgamma_cuda},
+    // lookup and dropout
+    {&embedding_op, embedding_cuda},
+    {&embedding_grad_op, embedding_grad_cuda},
+    {&dropout_op, dropout_cuda},
+    // losses
+    {&cross_entropy_op, cross_entropy_cuda},
+    {&cross_entropy_grad_op, cross_entropy_grad_cuda},
+    {&mse_op, mse_cuda},
+    {&mse_grad_op, mse_grad_cuda},
+    {&count_correct_op, count_correct_cuda},
+    // updates
+    {&adamw_op, adamw_cuda},
+    {&sgd_op, sgd_cuda},
+    {&accumulate_op, accumulate_cuda},
+    {&clear_op, clear_cuda},
+    {&sum_squares_op, sum_squares_cuda},
+    {&clip_factor_op, clip_factor_cuda},
+};
+
+}  // namespace
+
+Kernel cuda_kernel(const OpDef& op) {
+  const auto* entry = std::find_if(std::begin(kKernels), std::end(kKernels),
+                                   [&](const Entry& e) { return e.op == &op; });
+  return entry == std::end(kKernels) ? nullptr : entry->kernel;
+}
+
+}  // namespace lithe

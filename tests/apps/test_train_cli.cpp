@@ -1,0 +1,162 @@
+// The train program as a user meets it: exit codes, messages, dry runs.
+#include <doctest/doctest.h>
+
+#include <sys/wait.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Result {
+  int code = -1;
+  std::string output;
+  double seconds = 0;
+  std::string last_line() const {
+    const std::string text = output.substr(0, output.find_last_not_of('\n') + 1);
+    return text.substr(text.rfind('\n') + 1);
+  }
+};
+
+// stdout and stderr together; with `only_stdout` the latter is dropped.
+Result train(const std::string& arguments, bool only_stdout = false) {
+  const std::string command = std::string(LITHE_BINARY_DIR) + "/bin/train " + arguments +
+                              (only_stdout ? " 2>/dev/null" : " 2>&1");
+  Result result;
+  const auto start = std::chrono::steady_clock::now();
+  FILE* pipe = popen(command.c_str(), "r");
+  REQUIRE(pipe != nullptr);
+  std::array<char, 4096> buffer{};
+  while (const size_t n = fread(buffer.data(), 1, buffer.size(), pipe)) {
+    result.output.append(buffer.data(), n);
+  }
+  const int status = pclose(pipe);
+  result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  result.seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+std::string config(const std::string& name) {
+  return std::string(LITHE_SOURCE_DIR) + "/configs/" + name;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("a dry run of ViT-B/16 ends with one JSON object") {
+  const Result r = train(config("bench/vit_b16.yaml") + " --dry-run --json", true);
+  CHECK(r.code == 0);
+  const auto json = nlohmann::json::parse(r.last_line());
+  const int64_t peak = json.at("predicted_peak_bytes").get<int64_t>();
+  CHECK(peak > int64_t{5} << 30);
+  int64_t sum = 0;
+  for (const auto& [name, bytes] : json.at("memory").items()) {
+    sum += bytes.get<int64_t>();
+  }
+  CHECK(sum == peak);
+  CHECK(json.at("memory").contains("saved_activations"));
+  MESSAGE("dry run took " << r.seconds << " s");
+}
+
+TEST_CASE("a dry run tells what freezing and recompute change") {
+  const auto peak = [](const std::string& overrides) {
+    const Result r = train(config("bench/vit_b16.yaml") + " " + overrides + " --dry-run --json",
+                           true);
+    REQUIRE(r.code == 0);
+    return nlohmann::json::parse(r.last_line()).at("predicted_peak_bytes").get<int64_t>();
+  };
+  const int64_t full = peak("");
+  CHECK(peak("freeze.layers=0-8 freeze.patterns=vit.embeddings.*") < full / 2);
+  CHECK(peak("recompute=on") < full / 2);
+  CHECK(peak("freeze=off recompute=off") == full);
+}
+
+TEST_CASE("mistakes in a recipe end with code 2, the line and the nearest name") {
+  const fs::path file = fs::temp_directory_path() / "lithe_test_recipe.yaml";
+  std::ofstream(file) << "name: x\noptimizer:\n  lrr: 1\n";
+  Result r = train(file.string() + " --dry-run");
+  CHECK(r.code == 2);
+  CHECK(contains(r.output, "lithe_test_recipe.yaml:3"));
+  CHECK(contains(r.output, "'optimizer.lr'"));
+
+  std::ofstream(file) << "train:\n  batch_size: many\n";
+  r = train(file.string() + " --dry-run");
+  CHECK(r.code == 2);
+  CHECK(contains(r.output, "lithe_test_recipe.yaml:2"));
+  CHECK(contains(r.output, "train.batch_size"));
+
+  r = train(file.string() + ".missing --dry-run");
+  CHECK(r.code == 3);
+  r = train(config("bench/vit_b16.yaml") + " train.batch_size=-1 --dry-run");
+  CHECK(r.code == 2);
+  r = train(config("bench/vit_b16.yaml") + " model.vit.num_attention_heads=5 --dry-run");
+  CHECK(r.code == 3);
+  CHECK(contains(r.output, "num_attention_heads"));
+  r = train("--no-such-flag");
+  CHECK(r.code == 2);
+  r = train(config("bench/vit_b16.yaml") + " --device gpu --dry-run");
+  CHECK(r.code == 2);
+  r = train(config("bench/vit_b16.yaml") +
+            " data.kind=idx data.path=/no/such/folder model.vit.num_channels=1 train.batch_size=1"
+            " --out " + (fs::temp_directory_path() / "lithe_test_missing_data").string());
+  CHECK(r.code == 3);
+  CHECK(contains(r.output, "/no/such/folder"));
+  fs::remove_all(fs::temp_directory_path() / "lithe_test_missing_data");
+  fs::remove(file);
+}
+
+TEST_CASE("--help lists every key; --print-config can be loaded again") {
+  Result r = train("--help");
+  CHECK(r.code == 0);
+  for (const char* key : {"optimizer.lr", "freeze.layers", "recompute.blocks", "train.batch_size",
+                          "model.vit.hidden_size", "--dry-run", "--resume"}) {
+    INFO(key);
+    CHECK(contains(r.output, key));
+  }
+  r = train(config("quickstart/vit_fashion_mnist.yaml") + " --print-config", true);
+  CHECK(r.code == 0);
+  const fs::path file = fs::temp_directory_path() / "lithe_test_resolved.yaml";
+  std::ofstream(file) << r.output;
+  const Result again = train(file.string() + " --print-config", true);
+  CHECK(again.code == 0);
+  CHECK(again.output == r.output);
+  fs::remove(file);
+}
+
+TEST_CASE("a small run finishes, is not overwritten unasked, and resumes") {
+  const fs::path out = fs::temp_directory_path() / "lithe_test_cli_run";
+  fs::remove_all(out);
+  const std::string small =
+      config("bench/vit_b16.yaml") +
+      " model.vit.hidden_size=32 model.vit.num_hidden_layers=2 model.vit.num_attention_heads=2"
+      " model.vit.intermediate_size=64 model.vit.image_size=32 model.vit.num_labels=10"
+      " train.batch_size=8 train.steps=6 data.synthetic_size=64 checkpoint.every_steps=4"
+      " --device cpu --json --out " + out.string();
+  Result r = train(small, true);
+  CHECK(r.code == 0);
+  const auto json = nlohmann::json::parse(r.last_line());
+  const double predicted = json.at("predicted_peak_bytes").get<double>();
+  CHECK(json.at("measured_peak_bytes").get<double>() == doctest::Approx(predicted).epsilon(0.01));
+  CHECK(fs::exists(out / "report.html"));
+
+  r = train(small);
+  CHECK(r.code == 2);
+  CHECK(contains(r.output, "--overwrite"));
+  r = train(small + " --resume");
+  CHECK(r.code == 0);
+  r = train(small + " --overwrite");
+  CHECK(r.code == 0);
+  fs::remove_all(out);
+}

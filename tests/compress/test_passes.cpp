@@ -1,0 +1,170 @@
+// Differential tests of the two passes, and what they refuse.
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "compress/selector.h"
+#include "tensor/graph/verify.h"
+#include "tensor/ops/elementwise.h"
+#include "../train/tiny_run.h"
+
+using namespace lithe;           // NOLINT
+using namespace lithe::testing;  // NOLINT
+
+namespace {
+
+// All slots after some steps, by name.
+std::map<std::string, Tensor> train(TinyRun& run, int steps) {
+  for (int i = 0; i < steps; ++i) {
+    run.step(i);
+  }
+  std::map<std::string, Tensor> out;
+  for (SlotId s = 0; s < run.experiment.slots().size(); ++s) {
+    out.emplace(run.experiment.slots()[s].name, run.executor.read_slot(s));
+  }
+  return out;
+}
+
+int64_t saved_bytes(const StepGraph& step) {
+  int64_t sum = 0;
+  for (const Buffer& b : step.plan.buffers) {
+    sum += b.cls == MemoryClass::saved_activations ? b.bytes : 0;
+  }
+  return sum;
+}
+
+const std::vector<std::string> kDropout = {"model.vit.hidden_dropout_prob=0.1",
+                                           "model.vit.attention_probs_dropout_prob=0.1"};
+
+std::vector<std::string> with(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("recompute leaves every weight bit-equal and saves activations") {
+  for (const auto& base : {std::vector<std::string>{}, kDropout,
+                           std::vector<std::string>{"model.attention=unfused"}}) {
+    TinyRun plain(base);
+    TinyRun recomputed(with(base, {"recompute.blocks=all"}));
+    const auto a = train(plain, 3);
+    const auto b = train(recomputed, 3);
+    REQUIRE(a.size() == b.size());
+    for (const auto& [name, value] : a) {
+      INFO(name);
+      CHECK(same_bits(value, b.at(name)));
+    }
+    CHECK(saved_bytes(recomputed.experiment.update_step()) <
+          saved_bytes(plain.experiment.update_step()) / 2);
+    CHECK(recomputed.experiment.update_step().plan.order.size() >
+          plain.experiment.update_step().plan.order.size());
+  }
+}
+
+TEST_CASE("recompute of a part by pattern is bit-equal too") {
+  TinyRun plain;
+  TinyRun recomputed({"recompute.blocks=none", "recompute.patterns=*/gelu"});
+  const auto a = train(plain, 2);
+  const auto b = train(recomputed, 2);
+  for (const auto& [name, value] : a) {
+    CHECK(same_bits(value, b.at(name)));
+  }
+  CHECK(saved_bytes(recomputed.experiment.update_step()) <
+        saved_bytes(plain.experiment.update_step()));
+}
+
+TEST_CASE("freeze keeps the chosen weights and leaves the other gradients bit-equal") {
+  TinyRun plain(kDropout);
+  TinyRun frozen(with(kDropout, {"freeze.layers=0-1", "freeze.patterns=vit.embeddings.*"}));
+  const auto before_all = train(plain, 0);
+  const auto before = train(frozen, 0);
+  plain.step(0);
+  frozen.step(0);
+  int fixed = 0;
+  int trained = 0;
+  for (SlotId s = 0; s < frozen.experiment.slots().size(); ++s) {
+    const Slot& slot = frozen.experiment.slots()[s];
+    const Tensor now = frozen.executor.read_slot(s);
+    const SlotId other = plain.experiment.slots().find(slot.name);
+    if (slot.kind == SlotKind::parameter && !slot.trainable) {
+      CHECK(same_bits(now, before.at(slot.name)));
+      ++fixed;
+    } else {
+      // One step from equal weights: equal bits of weight, m and v mean equal bits of the gradient.
+      INFO(slot.name);
+      CHECK(same_bits(now, plain.executor.read_slot(other)));
+      trained += slot.kind == SlotKind::parameter ? 1 : 0;
+    }
+  }
+  CHECK(fixed == 2 * 16 + 4);
+  CHECK(trained == 56 - fixed);
+  // Nothing of the frozen blocks is saved: their input gradients are not needed either.
+  CHECK(saved_bytes(frozen.experiment.update_step()) <
+        saved_bytes(plain.experiment.update_step()) / 2);
+}
+
+TEST_CASE("a scattered freeze leaves the other gradients bit-equal") {
+  TinyRun plain;
+  TinyRun frozen({"freeze.patterns=[\"*output.dense.weight\", \"*query.weight\"]"});
+  plain.step(0);
+  frozen.step(0);
+  for (SlotId s = 0; s < frozen.experiment.slots().size(); ++s) {
+    const Slot& slot = frozen.experiment.slots()[s];
+    if (slot.kind == SlotKind::parameter && slot.trainable) {
+      INFO(slot.name);
+      CHECK(same_bits(frozen.executor.read_slot(s),
+                      plain.executor.read_slot(plain.experiment.slots().find(slot.name))));
+    }
+  }
+}
+
+TEST_CASE("freeze and recompute compose") {
+  TinyRun frozen(with(kDropout, {"freeze.layers=0"}));
+  TinyRun both(with(kDropout, {"freeze.layers=0", "recompute.blocks=all"}));
+  const auto a = train(frozen, 2);
+  const auto b = train(both, 2);
+  for (const auto& [name, value] : a) {
+    CHECK(same_bits(value, b.at(name)));
+  }
+}
+
+TEST_CASE("all_but freezes the rest") {
+  TinyRun run({"freeze.all_but=classifier.*"});
+  int trainable = 0;
+  for (SlotId s = 0; s < run.experiment.slots().size(); ++s) {
+    const Slot& slot = run.experiment.slots()[s];
+    trainable += slot.kind == SlotKind::parameter && slot.trainable ? 1 : 0;
+  }
+  CHECK(trainable == 2);
+  CHECK(saved_bytes(run.experiment.update_step()) < 16384);
+}
+
+TEST_CASE("selectors that match nothing are refused with the nearest name") {
+  const auto message = [](const std::vector<std::string>& overrides) -> std::string {
+    try {
+      const TinyRun run(overrides);
+    } catch (const Error& e) {
+      CHECK(e.code() == ExitCode::kUsage);
+      return e.what();
+    }
+    return "";
+  };
+  CHECK(message({"freeze.patterns=classifer.weight"}).find("'classifier.weight'") !=
+        std::string::npos);
+  CHECK(message({"freeze.layers=0-3"}).find("3 blocks") != std::string::npos);
+  CHECK(message({"freeze.layers=x"}).find("0-2") != std::string::npos);
+  CHECK(message({"freeze.layers=all", "freeze.patterns=*"}).find("all 56 parameters") !=
+        std::string::npos);
+  CHECK(message({"recompute.patterns=*nothing*"}).find("no forward node") != std::string::npos);
+  CHECK(message({"freeze=on"}).find("nothing is chosen") != std::string::npos);
+}
+
+TEST_CASE("block ranges") {
+  CHECK(parse_blocks("all", 3, "k") == std::vector<int>{0, 1, 2});
+  CHECK(parse_blocks("0-1, 3", 4, "k") == std::vector<int>{0, 1, 3});
+  CHECK(parse_blocks("last 2", 12, "k") == std::vector<int>{10, 11});
+  CHECK_THROWS_AS(parse_blocks("", 3, "k"), UsageError);
+  CHECK_THROWS_AS(parse_blocks("2-", 3, "k"), UsageError);
+  CHECK_THROWS_AS(parse_blocks("99999999999", 3, "k"), UsageError);
+}

@@ -1,0 +1,115 @@
+// The plan against what really happens: planned peak = measured peak, and no value is read before it was
+// written or after it died.
+#include <doctest/doctest.h>
+
+#include <numeric>
+
+#include "tiny_run.h"
+
+using namespace lithe;           // NOLINT
+using namespace lithe::testing;  // NOLINT
+
+namespace {
+
+const std::vector<std::vector<std::string>> kVariants = {
+    {},
+    {"freeze.layers=0-1", "freeze.patterns=vit.embeddings.*"},
+    {"recompute.blocks=all"},
+    {"model.attention=unfused"},
+    {"train.clip_norm=0.5"},
+    {"train.accumulate=3"},
+    {"model.vit.hidden_dropout_prob=0.1", "model.vit.attention_probs_dropout_prob=0.1",
+     "recompute.blocks=0-1", "freeze.patterns=*query.weight"},
+};
+
+}  // namespace
+
+TEST_CASE("planned peak is the measured peak, within 1 % and to the alignment") {
+  for (const auto& overrides : kVariants) {
+    CAPTURE(fmt::format("{}", fmt::join(overrides, " ")));
+    TinyRun run(overrides);
+    const MemoryReport report = run.experiment.memory();
+    CHECK(run.executor.memory().peak_bytes() == report.predicted_peak_bytes);
+
+    constexpr uint8_t kMark = 0xa5;
+    run.executor.mark_arena(kMark);
+    run.step(0);
+    const int64_t touched = run.executor.touched_arena_bytes(kMark);
+    const int64_t planned = run.experiment.update_step().plan.arena_bytes;
+    CHECK(touched <= planned);
+    // The last buffer may end in padding up to the alignment.
+    CHECK(planned - touched < kArenaAlignment);
+    CHECK(std::accumulate(report.peak_by_class.begin(), report.peak_by_class.end(), int64_t{0}) ==
+          report.predicted_peak_bytes);
+  }
+}
+
+TEST_CASE("freezing and recompute lower the planned peak, as the plan says before the run") {
+  const int64_t full = TinyRun().experiment.memory().predicted_peak_bytes;
+  const int64_t frozen =
+      TinyRun({"freeze.layers=0-1", "freeze.patterns=vit.embeddings.*"})
+          .experiment.memory()
+          .predicted_peak_bytes;
+  const int64_t recomputed =
+      TinyRun({"recompute.blocks=all"}).experiment.memory().predicted_peak_bytes;
+  CHECK(frozen < full);
+  CHECK(recomputed < full);
+}
+
+TEST_CASE("a poisoned arena gives the same bits: nothing is read outside of its life") {
+  for (const auto& overrides : kVariants) {
+    CAPTURE(fmt::format("{}", fmt::join(overrides, " ")));
+    TinyRun plain(overrides);
+    TinyRun poisoned(overrides);
+    const StepGraph& step = poisoned.experiment.update_step();
+    for (int i = 0; i < 2; ++i) {
+      plain.step(i);
+      poisoned.executor.mark_arena(0xff);
+      poisoned.feed(poisoned.update, step, i);
+      poisoned.executor.run_poisoned(poisoned.update);
+    }
+    CHECK(same_bits(plain.executor.read(plain.update, plain.experiment.update_step().loss),
+                    poisoned.executor.read(poisoned.update, step.loss)));
+    for (SlotId s = 0; s < plain.experiment.slots().size(); ++s) {
+      INFO(plain.experiment.slots()[s].name);
+      CHECK(same_bits(plain.executor.read_slot(s), poisoned.executor.read_slot(s)));
+    }
+  }
+}
+
+TEST_CASE("no two buffers that live together overlap in the plans of a training step") {
+  for (const auto& overrides : kVariants) {
+    const TinyRun run(overrides);
+    for (const StepGraph* step : run.experiment.steps()) {
+      const auto& buffers = step->plan.buffers;
+      for (size_t a = 0; a < buffers.size(); ++a) {
+        for (size_t b = a + 1; b < buffers.size(); ++b) {
+          const bool together =
+              buffers[a].first <= buffers[b].last && buffers[b].first <= buffers[a].last;
+          const bool overlap = buffers[a].offset < buffers[b].offset + buffers[b].bytes &&
+                               buffers[b].offset < buffers[a].offset + buffers[a].bytes;
+          CHECK_FALSE((together && overlap));
+        }
+      }
+      CHECK(step->plan.arena_bytes <= step->plan.naive_bytes);
+      CHECK(step->plan.arena_bytes >= step->plan.live_peak_bytes);
+    }
+  }
+}
+
+TEST_CASE("the dry run of ViT-B/16 needs no device and its classes add up to the peak") {
+  const recipe::Recipe recipe = recipe::Recipe::load(
+      std::string(LITHE_SOURCE_DIR) + "/configs/bench/vit_b16.yaml", train_options(), {});
+  Experiment experiment(recipe, DeviceKind::cpu);
+  const MemoryReport report = experiment.memory();
+  int64_t parameters = 0;
+  for (SlotId s = 0; s < experiment.slots().size(); ++s) {
+    if (experiment.slots()[s].kind == SlotKind::parameter) {
+      parameters += experiment.slots()[s].shape.numel();
+    }
+  }
+  CHECK(parameters == 86567656);  // ViT-B/16 with 1,000 classes
+  CHECK(report.peak_by_class[static_cast<size_t>(MemoryClass::weights)] >= 4 * parameters);
+  CHECK(std::accumulate(report.peak_by_class.begin(), report.peak_by_class.end(), int64_t{0}) ==
+        report.predicted_peak_bytes);
+}
