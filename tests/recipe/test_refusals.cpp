@@ -32,7 +32,7 @@ TEST_CASE("overrides are refused in their own words") {
   check_text_refused("", {"key.path=value"}, {"=1"});
   check_text_refused("", {"key.path=value"}, {""});
   check_text_refused("", {"command line: seed=[1"}, {"seed=[1"});
-  check_text_refused("", {"command line: name=*.bias", "quote"}, {"name=*.bias"});
+  check_text_refused("", {"command line: name=&bias", "quote"}, {"name=&bias"});
   check_text_refused("", {"command line: seed=", "no value", "integer"}, {"seed="});
   check_text_refused("", {"command line: seed.x=1", "'seed'", "not a section"}, {"seed.x=1"});
   check_text_refused("", {"command line: base=x", "'base'"}, {"base=x"});

@@ -48,6 +48,7 @@ Tensor floating_values(const Input& input, uint64_t seed, uint64_t stream) {
     std::copy(grid.begin(), grid.end(), values.begin());
     return out;
   }
+#pragma omp parallel for
   for (size_t i = 0; i < values.size(); ++i) {
     if (input.fill == Fill::positive) {
       values[i] = 0.5 + uniform(seed, stream, i);

@@ -33,5 +33,7 @@ void list_support(const std::vector<Case>& cases, const std::vector<const OpDef*
 
 // Shapes of BERT- and ViT-sized steps, for `measure` only.
 std::vector<Case> perf_cases();
+// The same for a GPU.
+std::vector<Case> large_perf_cases();
 
 }  // namespace lithe::registry

@@ -95,9 +95,11 @@ int run(const Options& options) {
       check_coverage(all, seen, report);
     }
   } else if (options.mode == "perf") {
-    std::vector<Case> timed = choose(perf_cases(), options);
+    const Device device = open_device(options.device);
+    const bool gpu = device.memory->kind() == DeviceKind::cuda;
+    std::vector<Case> timed = choose(gpu ? large_perf_cases() : perf_cases(), options);
     timed.insert(timed.end(), cases.begin(), cases.end());
-    measure(timed, open_device(options.device), options.seed, report);
+    measure(timed, device, options.seed, report);
   } else {
     std::vector<const OpDef*> ops(op_table().begin(), op_table().end());
     std::erase_if(ops,

@@ -101,14 +101,14 @@ double flops(const Graph& g, NodeId n) {
   return kPerElement * static_cast<double>(g.shape(g.in(n, kInput)).numel());
 }
 
-int64_t workspace_cross_entropy(const Graph& g, NodeId n, DeviceKind device) {
+int64_t workspace_cross_entropy(const Graph& g, NodeId n, DeviceKind) {
   // One loss a row, summed in order afterwards.
-  return device == DeviceKind::cpu ? g.bytes(g.output(n, 1)) : 0;
+  return g.bytes(g.output(n, 1));
 }
 
-int64_t workspace_mse(const Graph& g, NodeId n, DeviceKind device) {
+int64_t workspace_mse(const Graph& g, NodeId n, DeviceKind) {
   const int64_t chunks = (g.shape(g.in(n, 0)).numel() + kMseChunk - 1) / kMseChunk;
-  return device == DeviceKind::cpu ? chunks * g.bytes(g.output(n, 0)) : 0;
+  return chunks * g.bytes(g.output(n, 0));
 }
 
 }  // namespace

@@ -86,10 +86,21 @@ double flops_matmul(const Graph& g, NodeId n) {
   return 2.0 * static_cast<double>(g.shape(g.output(n, 0)).numel()) * static_cast<double>(k);
 }
 
-// The operands and the product in fp32, where they are stored in 16 bits.
-int64_t workspace_widened(const Graph& g, NodeId n, DeviceKind device) {
+// On CUDA partial products, for sums that the library splits; it makes use of 32 MiB at most.
+int64_t workspace_split(const Graph& g, NodeId n) {
+  constexpr int64_t kMost = int64_t{32} << 20;
+  constexpr int64_t kBytesOfResult = 64 * int64_t{sizeof(float)};  // of 64 parts
+  const int64_t results = g.shape(g.output(n, 0)).numel();
+  return results > kMost / kBytesOfResult ? kMost : results * kBytesOfResult;
+}
+
+// On the CPU the operands and the product in fp32, where they are stored in 16 bits.
+int64_t workspace_product(const Graph& g, NodeId n, DeviceKind device) {
+  if (device == DeviceKind::cuda) {
+    return workspace_split(g, n);
+  }
   const DType dtype = g.dtype(g.in(n, 0));
-  if (device != DeviceKind::cpu || (dtype != DType::bf16 && dtype != DType::f16)) {
+  if (dtype != DType::bf16 && dtype != DType::f16) {
     return 0;
   }
   const int64_t elements =
@@ -192,11 +203,10 @@ double flops_bias_grad(const Graph& g, NodeId n) {
   return static_cast<double>(g.shape(g.in(n, 0)).numel());
 }
 
-int64_t workspace_bias_grad(const Graph& g, NodeId n, DeviceKind device) {
+int64_t workspace_bias_grad(const Graph& g, NodeId n, DeviceKind) {
   const Shape& dy = g.shape(g.in(n, 0));
   const int64_t size = g.dtype(g.in(n, 0)) == DType::f64 ? 8 : 4;
-  return device == DeviceKind::cpu ? row_chunks(dy.product(0, dy.rank() - 1)) * dy.back() * size
-                                   : 0;
+  return row_chunks(dy.product(0, dy.rank() - 1)) * dy.back() * size;
 }
 
 }  // namespace
@@ -205,14 +215,14 @@ const OpDef matmul_op = {.name = "matmul",
                          .infer = infer_matmul,
                          .grad = grad_matmul,
                          .flops = flops_matmul,
-                         .workspace = workspace_widened,
+                         .workspace = workspace_product,
                          .cpu = matmul_cpu};
 const OpDef linear_op = {.name = "linear",
                          .infer = infer_linear,
                          .grad = grad_linear,
                          .define = define_linear,
                          .flops = flops_linear,
-                         .workspace = workspace_widened,
+                         .workspace = workspace_product,
                          .cpu = linear_cpu};
 const OpDef bias_grad_op = {.name = "bias_grad",
                             .infer = infer_bias_grad,

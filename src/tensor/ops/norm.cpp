@@ -143,10 +143,7 @@ double flops_rms_norm(const Graph& g, NodeId n) { return 4 * elements(g, n); }
 double flops_rms_norm_dx(const Graph& g, NodeId n) { return 7 * elements(g, n); }
 double flops_rms_norm_dgamma(const Graph& g, NodeId n) { return 3 * elements(g, n); }
 
-int64_t workspace_dgamma(const Graph& g, NodeId n, DeviceKind device) {
-  if (device != DeviceKind::cpu) {
-    return 0;
-  }
+int64_t workspace_dgamma(const Graph& g, NodeId n, DeviceKind) {
   const Shape& dy = g.shape(g.in(n, 0));
   const int64_t sums = g.attr<NormGradAttrs>(n).with_beta ? 2 : 1;
   const int64_t size = g.dtype(g.in(n, 0)) == DType::f64 ? 8 : 4;
