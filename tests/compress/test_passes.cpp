@@ -6,7 +6,7 @@
 #include "compress/selector.h"
 #include "tensor/graph/verify.h"
 #include "tensor/ops/elementwise.h"
-#include "../train/tiny_run.h"
+#include "train/tiny_run.h"
 
 using namespace lithe;           // NOLINT
 using namespace lithe::testing;  // NOLINT

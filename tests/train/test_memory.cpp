@@ -4,7 +4,7 @@
 
 #include <numeric>
 
-#include "tiny_run.h"
+#include "train/tiny_run.h"
 
 using namespace lithe;           // NOLINT
 using namespace lithe::testing;  // NOLINT

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "io/safetensors.h"
-#include "tiny_run.h"
+#include "train/tiny_run.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 

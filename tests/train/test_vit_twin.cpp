@@ -8,7 +8,7 @@
 #include "io/safetensors.h"
 #include "nn/pretrained.h"
 #include "tensor/ops/elementwise.h"
-#include "tiny_run.h"
+#include "train/tiny_run.h"
 
 using namespace lithe;           // NOLINT
 using namespace lithe::testing;  // NOLINT

@@ -113,9 +113,11 @@ namespace lithe {
 
 void select_blas_core(int argc, char** argv) {
 #if defined(__x86_64__)
-  // OpenBLAS 0.3.21 knows processors by model number: on newer ones (Zen 5) it falls back to AVX2
-  // kernels, at half the speed of its AVX-512 ones. It reads the variable while it is loaded,
-  // before main, so only a new start of the program can change the choice.
+  // A release of OpenBLAS that is older than the processor may fall back to AVX2 kernels, which on
+  // Zen 5 run at about half the speed of the AVX-512 ones. The library reads the variable while it
+  // is loaded, before main, so only a new start of the program can change the choice. 0.3.21
+  // chooses well by itself on Zen 5; what it then slows down is a variable set in the environment,
+  // and that is the user's wish.
   constexpr const char* kCore = "OPENBLAS_CORETYPE";
   constexpr const char* kDone = "LITHE_BLAS_CORE_SELECTED";  // against endless restarts
   if (argc < 1 || openblas_get_corename == nullptr || std::getenv(kCore) != nullptr ||

@@ -10,11 +10,6 @@
 namespace lithe {
 namespace {
 
-// Small enough that a tile of the product is still in the cache for its bias and activation, large
-// enough that repacking the weight for every tile does not show.
-constexpr int64_t kTileRows = 256;
-constexpr int64_t kTileColumns = 512;
-
 template <typename To, typename From>
 void convert_all(const From* from, int64_t n, To* to) {
   parallel_for(n, 1, [=](int64_t begin, int64_t end) {
@@ -80,32 +75,35 @@ void multiply(const KernelArgs& args, const A* a, const A* b, A* c) {
   }
 }
 
-// What follows the product of a linear layer: z = product + bias (bias may be null) is written to
-// pre (may be null) and f(z) to y. The product may lie in pre or y.
+// What follows the product of a linear layer, in one pass: z = product + bias (bias may be null)
+// goes to pre (may be null) and f(z) to y. The product may lie in pre or y. A pass over the whole
+// product measured as fast as finishing tile by tile, and leaves BLAS its large product.
 template <typename T>
 struct Epilogue {
+  const acc_t<T>* product;
   const T* bias;
   T* pre;
   T* y;
-  int64_t columns;  // of the whole output
+  int64_t columns;
 
   template <Activation kKind>
-  void run(const acc_t<T>* product, int64_t ld, int64_t row, int64_t column, int64_t rows,
-           int64_t width) const {
+  void run(int64_t begin, int64_t end) const {
     using A = acc_t<T>;
-    const T* b = bias == nullptr ? nullptr : bias + column;
-    for (int64_t r = 0; r < rows; ++r) {
-      const A* from = product + r * ld;
-      T* to = y + (row + r) * columns + column;
-      T* keep = pre == nullptr ? nullptr : pre + (row + r) * columns + column;
-      if (b != nullptr && keep != nullptr) {
+    const T* b = bias;
+    const int64_t width = columns;
+    for (int64_t r = begin; r < end; ++r) {
+      const A* from = product + r * width;
+      T* to = y + r * width;
+      if (b != nullptr && pre != nullptr) {
+        T* keep = pre + r * width;
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
           const A z = from[i] + static_cast<A>(b[i]);
           keep[i] = T(z);
           to[i] = T(activate<kKind>(z));
         }
-      } else if (keep != nullptr) {
+      } else if (pre != nullptr) {
+        T* keep = pre + r * width;
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
           const A z = from[i];
@@ -126,38 +124,6 @@ struct Epilogue {
     }
   }
 };
-
-// y = f(x wᵀ + b): each thread multiplies a tile and finishes it while it is in its cache.
-template <typename T>
-void linear_tiles(const blas::Gemm& g, Activation kind, const acc_t<T>* x, const acc_t<T>* w,
-                  acc_t<T>* product, const Epilogue<T>& epilogue) {
-  const int64_t row_tiles = (g.m + kTileRows - 1) / kTileRows;
-  const int64_t column_tiles = (g.n + kTileColumns - 1) / kTileColumns;
-  const int64_t tiles = row_tiles * column_tiles;
-  dispatch_activation(kind, [&]<Activation kKind>() {
-    if (tiles < omp_get_max_threads()) {
-      blas::gemm(g, 1, x, w, 0, product);
-      parallel_for(g.m, g.n * 8, [&](int64_t begin, int64_t end) {
-        epilogue.template run<kKind>(product + begin * g.ldc, g.ldc, begin, 0, end - begin, g.n);
-      });
-      return;
-    }
-    // Who computes a tile does not change it, so the schedule may be dynamic.
-#pragma omp parallel for schedule(dynamic)
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-      const int64_t row = g.m * (tile / column_tiles) / row_tiles;
-      const int64_t row_end = g.m * (tile / column_tiles + 1) / row_tiles;
-      const int64_t column = g.n * (tile % column_tiles) / column_tiles;
-      const int64_t column_end = g.n * (tile % column_tiles + 1) / column_tiles;
-      blas::Gemm part = g;
-      part.m = row_end - row;
-      part.n = column_end - column;
-      acc_t<T>* to = product + row * g.ldc + column;
-      blas::gemm(part, 1, x + row * g.lda, w + column * g.ldb, 0, to);
-      epilogue.template run<kKind>(to, g.ldc, row, column, part.m, part.n);
-    }
-  });
-}
 
 }  // namespace
 
@@ -194,14 +160,21 @@ void linear_cpu(const KernelArgs& args) {
     const bool biased = args.in.size() > 2 && args.in[2].data != nullptr;
     T* y = args.out[0].as<T>();
     T* pre = kind == Activation::none ? nullptr : args.out[1].as<T>();
-    const Epilogue<T> epilogue{biased ? args.in[2].as<T>() : nullptr, pre, y, g.n};
+    acc_t<T>* product = nullptr;
     if constexpr (is_half_v<T>) {
-      linear_tiles<T>(g, kind, x, w, scratch.take(g.m * g.n), epilogue);
-    } else if (!biased && pre == nullptr) {
-      blas::gemm(g, 1, x, w, 0, y);
+      product = scratch.take(g.m * g.n);
     } else {
-      linear_tiles<T>(g, kind, x, w, pre == nullptr ? y : pre, epilogue);
+      product = pre == nullptr ? y : pre;
     }
+    blas::gemm(g, 1, x, w, 0, product);
+    if (!is_half_v<T> && !biased && pre == nullptr) {
+      return;
+    }
+    const Epilogue<T> epilogue{product, biased ? args.in[2].as<T>() : nullptr, pre, y, g.n};
+    dispatch_activation(kind, [&]<Activation kKind>() {
+      parallel_for(g.m, g.n * 8,
+                   [&](int64_t begin, int64_t end) { epilogue.template run<kKind>(begin, end); });
+    });
   });
 }
 

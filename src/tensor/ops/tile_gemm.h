@@ -10,8 +10,11 @@ namespace lithe::tile {
 #if defined(__AVX512F__)
 inline constexpr int kVectorBytes = 64;
 inline constexpr int kPanel = 4;  // registers a row: 6 * 4 sums fit into the register file
-#else
+#elif defined(__AVX__)
 inline constexpr int kVectorBytes = 32;
+inline constexpr int kPanel = 2;
+#else
+inline constexpr int kVectorBytes = 16;
 inline constexpr int kPanel = 2;
 #endif
 inline constexpr int kRows = 6;
