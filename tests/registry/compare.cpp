@@ -21,13 +21,8 @@ double roundoff(DType dtype) { return dtype == DType::bf16 ? 0x1p-8 : 0x1p-11; }
 // element): what is left is rounding noise of numbers near 1, perhaps times 1 / sqrt(eps), and no
 // relative error is defined. Its error is taken relative to 1 instead.
 constexpr double kZero = 1e-10;
-// Where terms near 1 cancel (x^2 / (x^2 + eps) beside 1), less than one unit in the last place of 1
-// is no error: numbers down to 1e-3 are still held to the full tolerance.
-constexpr double kNoise = 0x1p-23;
-
 // sum (a - b)^2 / sum b^2; infinite when one of the two is not finite, or integers differ.
 double nmse(const Tensor& a, const Tensor& b) {
-  const double noise = a.dtype() == DType::f64 ? 0x1p-52 : kNoise;
   constexpr double kInfinite = std::numeric_limits<double>::infinity();
   if (a.shape() != b.shape()) {
     return kInfinite;
@@ -48,7 +43,7 @@ double nmse(const Tensor& a, const Tensor& b) {
     if (!std::isfinite(p) || !std::isfinite(q)) {
       return kInfinite;
     }
-    error += std::abs(p - q) < noise ? 0 : (p - q) * (p - q);
+    error += (p - q) * (p - q);
     scale += q * q;
     largest = std::max(largest, std::abs(q));
   }
@@ -236,17 +231,18 @@ class Comparison {
     return session.results();
   }
 
-  // Twice the error of the definition, op by op; twice what rounding every stored value alone
-  // causes; and at least one rounding of the result, which is within u relative: u^2.
+  // The error (the root of the NMSE) may be twice that of the definition, op by op; twice what
+  // rounding every stored value alone causes; and one rounding of the result, which is within u.
   double half_bound(const Result& r, const Tensor& truth, const std::vector<Result>& unfused,
                     const std::vector<Result>& rounded, const CaseGraph& built, DType dtype) const {
+    constexpr double kTwice = 2 * 2;  // of an error, in squares
     const double u = roundoff(dtype);
     double bound = u * u;
     if (const Tensor* t = find(unfused, r.name)) {
-      bound = std::max(bound, 2 * nmse(*t, truth));
+      bound = std::max(bound, kTwice * nmse(*t, truth));
     }
     if (const Tensor* t = find(rounded, r.name)) {
-      bound = std::max(bound, 2 * nmse(*t, truth));
+      bound = std::max(bound, kTwice * nmse(*t, truth));
     } else {
       // Every node rounds its result once, with errors that at worst add up.
       const double roundings = 1.0 + static_cast<double>(built.graph->order().size());
