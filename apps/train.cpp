@@ -2,9 +2,12 @@
 #include <csignal>
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
+#include <new>
 
 #include <CLI/CLI.hpp>
+#include <fmt/chrono.h>
 #include <nlohmann/json.hpp>
 
 #include "report/memory_table.h"
@@ -32,8 +35,20 @@ struct Arguments {
 };
 
 std::string run_name(const recipe::Recipe& recipe, const Arguments& args) {
-  return recipe.has("name") ? recipe.string("name")
-                            : std::filesystem::path(args.recipe).stem().string();
+  std::string name = recipe.has("name") ? recipe.string("name")
+                                        : std::filesystem::path(args.recipe).stem().string();
+  // It becomes a folder of runs/.
+  if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
+    throw UsageError("name", "{}: '{}' is no folder name; leave out '/', or choose a folder by --out",
+                     recipe.where("name"), name);
+  }
+  return name;
+}
+
+// A file name need not be UTF-8, JSON has to be.
+void print_json(const RunSummary& summary, const MemoryReport& memory) {
+  fmt::print("{}\n", summary_json(summary, &memory)
+                         .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
 int dry_run(const recipe::Recipe& recipe, const Arguments& args, DeviceKind device) {
@@ -47,13 +62,16 @@ int dry_run(const recipe::Recipe& recipe, const Arguments& args, DeviceKind devi
     summary.status = "dry run";
     summary.device = memory.device;
     summary.seed = static_cast<uint64_t>(recipe.integer("seed"));
-    fmt::print("{}\n", summary_json(summary, &memory).dump());
+    print_json(summary, memory);
   }
   return 0;
 }
 
 int run(const recipe::Recipe& recipe, const Arguments& args) {
   const std::string name = run_name(recipe, args);
+  const std::string started = fmt::format(
+      "{:%Y-%m-%dT%H:%M:%SZ}",
+      fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
   const std::shared_ptr<DeviceMemory> memory = open_device(args.device);
   Experiment experiment(recipe, memory->kind());
   MemoryReport report = experiment.memory();
@@ -62,25 +80,32 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
                                     : std::filesystem::path(args.out),
                    args.resume ? RunMode::kResume
                                : (args.overwrite ? RunMode::kOverwrite : RunMode::kNew));
-  folder.write_recipe(recipe.resolved());
-  folder.write_memory(report);
   fmt::print("{}", memory_table(report));
 
   Trainer trainer(experiment, folder, memory);
   if (args.resume) {
     trainer.resume();
   }
+  // A resume that was refused leaves the recipe of the run as it was.
+  folder.write_recipe(recipe.resolved());
+  folder.write_memory(report);
+  // Not earlier: until here there is nothing to save, so a signal may simply end the program.
+  std::signal(SIGINT, [](int) { g_stop = true; });
+  std::signal(SIGTERM, [](int) { g_stop = true; });
   RunSummary summary = trainer.run(g_stop);
   summary.name = name;
+  summary.started = started;
   report.measured_peak_bytes = trainer.measured_peak_bytes();
   folder.write_memory(report);
   folder.write_summary(summary, &report);
   folder.write_report();
-  folder.log().info("finished: predicted peak {} bytes, measured {} bytes; see {}",
-                    report.predicted_peak_bytes, report.measured_peak_bytes,
+  const int64_t measured = report.measured_peak_bytes;
+  folder.log().info("finished: predicted peak {} bytes, measured {}; see {}",
+                    report.predicted_peak_bytes,
+                    measured < 0 ? "none: no step was left" : fmt::format("{} bytes", measured),
                     (folder.path() / "report.html").string());
   if (args.json) {
-    fmt::print("{}\n", summary_json(summary, &report).dump());
+    print_json(summary, report);
   }
   return 0;
 }
@@ -97,8 +122,10 @@ int main(int argc, char** argv) {
   app.add_option("--out", args.out, "the run folder; default: runs/NAME");
   app.add_flag("--dry-run", args.dry_run, "print passes and memory, touch no data, weights or device");
   app.add_flag("--print-config", args.print_config, "print the resolved recipe and stop");
-  app.add_flag("--resume", args.resume, "go on from the run folder's newest checkpoint");
-  app.add_flag("--overwrite", args.overwrite, "replace a finished run of the same name");
+  CLI::Option* resume =
+      app.add_flag("--resume", args.resume, "go on from the run folder's newest checkpoint");
+  app.add_flag("--overwrite", args.overwrite, "replace a finished run of the same name")
+      ->excludes(resume);
   app.add_flag("--json", args.json, "last line of stdout: one JSON object");
   const recipe::Schema schema = train_options();
   app.footer("\nRecipe keys:\n" + schema.help());
@@ -107,8 +134,6 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
-  std::signal(SIGINT, [](int) { g_stop = true; });
-  std::signal(SIGTERM, [](int) { g_stop = true; });
   try {
     const recipe::Recipe recipe = recipe::Recipe::load(args.recipe, schema, args.overrides);
     if (args.print_config) {
@@ -119,6 +144,12 @@ int main(int argc, char** argv) {
   } catch (const Error& e) {
     fmt::print(stderr, "train: {}\n", e.what());
     return static_cast<int>(e.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "train: [memory] the host has no memory left; use a smaller model or batch\n");
+    return static_cast<int>(ExitCode::kMemory);
+  } catch (const std::filesystem::filesystem_error& e) {
+    fmt::print(stderr, "train: [file] {}; check the path and the disk\n", e.what());
+    return static_cast<int>(ExitCode::kFile);
   } catch (const std::exception& e) {
     fmt::print(stderr, "train: {}\n", e.what());
     return 1;

@@ -1,11 +1,12 @@
 // Time to build, rewrite and plan a full training step of ViT-B/16 on one core, by stage. Prints JSON.
-// Usage: bench_plan [RECIPE] [REPEATS]; DESIGN section 1 asks for at most 3 ms.
+// Usage: bench_plan [--recipe FILE] [--repeats N] [--out FILE] [key.path=value ...].
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <vector>
 
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "train/experiment.h"
@@ -31,9 +32,17 @@ double median_ms(int repeats, const std::function<void()>& body) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string path = argc > 1 ? argv[1] : "configs/bench/vit_b16.yaml";
-  const int repeats = argc > 2 ? std::max(1, std::atoi(argv[2])) : 50;
-  const recipe::Recipe recipe = recipe::Recipe::load(path, train_options(), {});
+  std::string path = "configs/bench/vit_b16.yaml";
+  int repeats = 50;
+  std::string out_file;
+  std::vector<std::string> overrides;
+  CLI::App app{"Times building, rewriting and planning a training step."};
+  app.add_option("--recipe", path, "the recipe");
+  app.add_option("--repeats", repeats, "timed repeats")->check(CLI::PositiveNumber);
+  app.add_option("--out", out_file, "also write the JSON here");
+  app.add_option("overrides", overrides, "key.path=value");
+  CLI11_PARSE(app, argc, argv);
+  const recipe::Recipe recipe = recipe::Recipe::load(path, train_options(), overrides);
   Experiment experiment(recipe, DeviceKind::cpu);
   const double step = median_ms(repeats, [&] { (void)experiment.rebuild_update_step(); });
   const StepGraph& update = experiment.update_step();
@@ -49,5 +58,8 @@ int main(int argc, char** argv) {
                               {"live_peak_bytes", update.plan.live_peak_bytes},
                               {"naive_bytes", update.plan.naive_bytes}};
   fmt::print("{}\n", out.dump());
+  if (!out_file.empty()) {
+    std::ofstream(out_file) << out.dump(2) << "\n";
+  }
   return 0;
 }

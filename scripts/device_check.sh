@@ -4,9 +4,10 @@
 #
 #   scripts/device_check.sh [--quick]     # --quick: build and compare only
 #
-# Results go to $OUT (default: build-device/results): log.txt, compare.json, support.json, perf.json,
-# peers.json, table.md, sanitizer.txt. Ends within SECONDS_LIMIT (default 530); exits with 1 when a
-# step fails or is cut off. Headers that the machine lacks may lie in .carry/include.
+# Results go to $OUT (default: build-device/results): machine.json, log.txt, compare.json,
+# support.json, perf.json, peers.json, table.md, sanitizer.txt. Ends within SECONDS_LIMIT (default
+# 530); exits with 1 when a step fails or is cut off. Headers that the machine lacks may lie in
+# .carry/include.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -106,7 +107,17 @@ sanitize() {
 export -f sanitize
 export out
 
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee -a "$log"
+# The machine that the figures belong to.
+describe_machine() {
+  local name="" driver="" memory="" cuda
+  IFS=, read -r name driver memory < <(
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader)
+  cuda=$(nvcc --version | sed -n 's/.*release \([0-9.]*\).*/\1/p')
+  printf '{\n "date": "%s",\n "gpu": "%s",\n "memory": "%s",\n "driver": "%s",\n "cuda": "%s"\n}\n' \
+    "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$name" "${memory# }" "${driver# }" "$cuda"
+}
+describe_machine > "$out/machine.json"
+tee -a "$log" < "$out/machine.json"
 registry=$build/bin/op_registry
 # `timeout` starts programs, not functions: these run in a shell of their own.
 export -f configure

@@ -1,5 +1,6 @@
-// Static freezing: the chosen parameters get no gradient and no update. What that saves is derived by the
-// gradient builder and the planner (specs/slimfit.md 1.3), never declared here.
+// Static freezing: the chosen parameters get no gradient and no update. What that saves is derived
+// by the gradient builder and the planner, never declared here: without dW = dyᵀ x nobody reads x
+// in backward (SlimFit, arXiv 2305.18513).
 #pragma once
 
 #include "tensor/graph/pass.h"

@@ -19,7 +19,12 @@ struct Region {
 class Recompute final : public Pass {
  public:
   explicit Recompute(const recipe::Recipe& section)
-      : blocks_(section.string("blocks")), patterns_(section.strings("patterns")) {}
+      : blocks_(section.string("blocks")), patterns_(section.strings("patterns")) {
+    if (blocks_ == "none" && patterns_.empty()) {
+      throw UsageError("recompute", "{}: nothing is chosen; give blocks or patterns, or recompute: off",
+                       section.where("blocks"));
+    }
+  }
 
   std::string_view name() const override { return "recompute"; }
   Stage stage() const override { return Stage::graph; }

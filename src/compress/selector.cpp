@@ -70,6 +70,10 @@ std::vector<int> parse_blocks(std::string_view text, int count, std::string_view
     } else if (const size_t dash = part.find('-'); dash != std::string_view::npos) {
       from = parse_index(trim(part.substr(0, dash)), count, text, key);
       to = parse_index(trim(part.substr(dash + 1)), count, text, key);
+      if (from > to) {
+        throw UsageError(key, "the range {}-{} of '{}' is empty; write {}-{}", from, to, text, to,
+                         from);
+      }
     } else {
       from = to = parse_index(part, count, text, key);
     }

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "io/atomic_file.h"
+#include "tensor/core/whole_file.h"
 #include "io/mapped_file.h"
 #include "io/safetensors_header.h"
 #include "tensor/core/tensor.h"

@@ -7,7 +7,8 @@
 namespace lithe::nn {
 namespace {
 
-constexpr int64_t kLargestSize = 1 << 24;
+// Each label becomes an entry of two maps in the config.json that is written.
+constexpr int64_t kMostLabels = 1 << 20;
 
 }  // namespace
 
@@ -22,16 +23,16 @@ const nlohmann::json* ConfigReader::find(std::string_view key) const {
   return it == config_.end() || it->is_null() ? nullptr : &*it;
 }
 
-void ConfigReader::size(std::string_view key, int64_t& value) const {
+void ConfigReader::size(std::string_view key, int64_t& value, int64_t largest) const {
   const nlohmann::json* field = find(key);
   if (field == nullptr) {
     return;
   }
-  if (!field->is_number_integer() || (field->is_number_unsigned() && field->get<uint64_t>() >
-      static_cast<uint64_t>(kLargestSize)) || field->get<int64_t>() < 1 ||
-      field->get<int64_t>() > kLargestSize) {
+  if (!field->is_number_integer() ||
+      (field->is_number_unsigned() && field->get<uint64_t>() > static_cast<uint64_t>(largest)) ||
+      field->get<int64_t>() < 1 || field->get<int64_t>() > largest) {
     throw FileError("config", "{} is {}; an integer from 1 to {} is wanted", key, field->dump(),
-                    kLargestSize);
+                    largest);
   }
   value = field->get<int64_t>();
 }
@@ -85,11 +86,14 @@ void ConfigReader::activation(std::string_view key, Activation& value) const {
 
 int64_t ConfigReader::label_count(int64_t fallback) const {
   int64_t count = fallback;
-  if (const nlohmann::json* labels = find("id2label"); labels != nullptr && labels->is_object() &&
-                                                       !labels->empty()) {
+  if (const nlohmann::json* labels = find("id2label"); labels != nullptr) {
+    if (!labels->is_object() || labels->empty()) {
+      throw FileError("config", "id2label is {}; an object with a name for each label is wanted",
+                      labels->empty() ? "empty" : labels->type_name());
+    }
     count = static_cast<int64_t>(labels->size());
   }
-  size("num_labels", count);
+  size("num_labels", count, kMostLabels);
   return count;
 }
 

@@ -35,9 +35,10 @@ nlohmann::json read_config(const std::filesystem::path& path) {
                     kLargestConfig);
   }
   std::ifstream in(path);
-  const auto depth = [](int level, nlohmann::json::parse_event_t, nlohmann::json&) {
+  const auto depth = [&](int level, nlohmann::json::parse_event_t, nlohmann::json&) {
     if (level > kDeepestConfig) {
-      throw FileError("config", "is nested deeper than {} levels", kDeepestConfig);
+      throw FileError("config", "{} is nested deeper than {} levels, a config.json is flat",
+                      path.string(), kDeepestConfig);
     }
     return true;
   };
@@ -56,6 +57,12 @@ nlohmann::json value_of(const recipe::Recipe& recipe, const recipe::Option& opti
     case recipe::Type::number: return recipe.number(key);
     default: return recipe.string(key);
   }
+}
+
+// Empty for a config without one, or with one that is no text.
+std::string model_type(const nlohmann::json& config) {
+  const auto field = config.is_object() ? config.find("model_type") : config.end();
+  return field != config.end() && field->is_string() ? field->get<std::string>() : "";
 }
 
 }  // namespace
@@ -81,7 +88,7 @@ nlohmann::json model_config(const recipe::Recipe& model) {
     config["model_type"] = model.string("type");
   }
   for (const ModelKind& kind : kKinds) {
-    if (config.value("model_type", "") != kind.type) {
+    if (model_type(config) != kind.type) {
       continue;
     }
     const recipe::Schema fields = kind.options();
@@ -96,9 +103,7 @@ nlohmann::json model_config(const recipe::Recipe& model) {
 }
 
 std::unique_ptr<Model> make_model(SlotTable& slots, const nlohmann::json& config) {
-  const auto field = config.is_object() ? config.find("model_type") : config.end();
-  const std::string type =
-      field != config.end() && field->is_string() ? field->get<std::string>() : "";
+  const std::string type = model_type(config);
   for (const ModelKind& kind : kKinds) {
     if (kind.type == type) {
       return kind.make(slots, config);

@@ -5,13 +5,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include "tensor/core/whole_file.h"
+
 namespace lithe::nn {
 namespace {
 
 // out[i0, i1, i2, i3] = in[...] with the axes of `in` taken in `order`; any element size.
 Tensor permute4(const Tensor& in, const std::array<int, 4>& order) {
   const Shape& s = in.shape();
-  const Tensor source = in;
   Tensor out(in.dtype(), {s[order[0]], s[order[1]], s[order[2]], s[order[3]]});
   const std::array<int64_t, 4> stride = {s[1] * s[2] * s[3], s[2] * s[3], s[3], 1};
   const auto element = static_cast<size_t>(dtype_bits(in.dtype()) / 8);
@@ -25,7 +26,7 @@ Tensor permute4(const Tensor& in, const std::array<int, 4>& order) {
                                b * stride[static_cast<size_t>(order[1])] +
                                c * stride[static_cast<size_t>(order[2])] +
                                d * stride[static_cast<size_t>(order[3])];
-          std::memcpy(to, source.data() + static_cast<size_t>(from) * element, element);
+          std::memcpy(to, in.data() + static_cast<size_t>(from) * element, element);
           to += element;
         }
       }
@@ -105,10 +106,7 @@ void save_weights(const Model& model, const std::filesystem::path& folder,
     writer.write(slot.name, {value.data(), static_cast<size_t>(value.bytes())});
   });
   writer.commit();
-  AtomicFile config(folder / "config.json");
-  const std::string text = model.config().dump(2) + "\n";
-  config.write_at(0, std::as_bytes(std::span(text)));
-  config.commit();
+  write_file_atomically(folder / "config.json", model.config().dump(2) + "\n");
 }
 
 }  // namespace lithe::nn

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "report/atomic_file.h"
+#include "tensor/core/whole_file.h"
 #include "tensor/core/error.h"
 
 namespace lithe {

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-#include "report/atomic_file.h"
+#include "tensor/core/whole_file.h"
 #include "report/html.h"
 #include "tensor/core/error.h"
 

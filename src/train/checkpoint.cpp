@@ -1,6 +1,5 @@
 #include "train/checkpoint.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include <zlib.h>
 
 #include "io/safetensors.h"
+#include "tensor/core/whole_file.h"
 
 namespace lithe {
 namespace {
@@ -33,20 +33,6 @@ std::string file_hash(const fs::path& path) {
     throw FileError("checkpoint", "{} cannot be read", path.string());
   }
   return fmt::format("crc32:{:08x}", crc);
-}
-
-void sync_folder(const fs::path& folder) {
-  const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY);
-  if (fd >= 0) {
-    fsync(fd);
-    close(fd);
-  }
-}
-
-void write_text(const fs::path& path, const std::string& text) {
-  AtomicFile file(path);
-  file.write_at(0, std::as_bytes(std::span(text)));
-  file.commit();
 }
 
 // The step of "step-N", or -1.
@@ -83,7 +69,16 @@ void save_checkpoint(const fs::path& folder, const CheckpointState& state, const
   const fs::path final_path = folder / fmt::format("{}{}", kPrefix, state.step);
   const fs::path temporary = folder / fmt::format(".tmp-{}-{}", state.step, getpid());
   std::error_code error;
-  fs::remove_all(temporary, error);
+  // What killed runs left half-written; only one process writes to a run folder.
+  std::vector<fs::path> stale;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().filename().string().starts_with(".tmp-")) {
+      stale.push_back(entry.path());
+    }
+  }
+  for (const fs::path& path : stale) {
+    fs::remove_all(path, error);
+  }
   fs::create_directories(temporary, error);
   if (error) {
     throw FileError("checkpoint", "{} cannot be made: {}", temporary.string(), error.message());
@@ -105,7 +100,7 @@ void save_checkpoint(const fs::path& folder, const CheckpointState& state, const
       {"seed", state.seed},
       {"passes", state.passes},
       {"files", {{std::string(kSlotsFile), {{"bytes", fs::file_size(data)}, {"hash", file_hash(data)}}}}}};
-  write_text(temporary / "manifest.json", manifest.dump(2) + "\n");
+  write_file_atomically(temporary / "manifest.json", manifest.dump(2) + "\n");
   sync_folder(temporary);
   fs::remove_all(final_path, error);  // an older try at the same step
   fs::rename(temporary, final_path, error);
@@ -137,9 +132,12 @@ CheckpointState load_checkpoint(const fs::path& checkpoint, const SlotTable& slo
     std::ifstream in(checkpoint / "manifest.json");
     const nlohmann::json manifest = nlohmann::json::parse(in);
     if (manifest.at("format").get<int>() != kFormat) {
-      throw damaged("its format is not 1");
+      throw damaged(fmt::format("its format is not {}", kFormat));
     }
     state.step = manifest.at("step").get<int64_t>();
+    if (state.step != step_of(checkpoint)) {
+      throw damaged(fmt::format("its manifest is of step {}", state.step));
+    }
     state.seed = manifest.at("seed").get<uint64_t>();
     state.passes = manifest.at("passes");
     const auto& file = manifest.at("files").at(std::string(kSlotsFile));

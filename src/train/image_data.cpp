@@ -92,7 +92,8 @@ recipe::Schema image_data_options() {
             .type = Type::integer,
             .fallback = int64_t{1024},
             .help = "images of the synthetic set",
-            .min = 1});
+            .min = 1,
+            .max = 1 << 26});
   return schema;
 }
 

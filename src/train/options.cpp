@@ -12,6 +12,9 @@ namespace {
 using recipe::Schema;
 using recipe::Type;
 
+// So that products of steps, epochs and micro-batches stay within 64 bits.
+constexpr double kMostSteps = 0x1p40;
+
 Schema model_options() {
   Schema schema;
   schema
@@ -67,12 +70,14 @@ Schema loop_options() {
             .type = Type::integer,
             .fallback = int64_t{1},
             .help = "passes over the training data",
-            .min = 1})
+            .min = 1,
+            .max = 1 << 20})
       .add({.key = "steps",
             .type = Type::integer,
             .fallback = int64_t{0},
             .help = "updates in all; 0: as many as the epochs have",
-            .min = 0})
+            .min = 0,
+            .max = kMostSteps})
       .add({.key = "clip_norm",
             .type = Type::number,
             .fallback = 0.0,

@@ -117,7 +117,8 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
 Trainer::~Trainer() = default;
 
 void Trainer::check_fits() const {
-  const MemoryReport report = experiment_.memory();
+  // Without the pass table, for which other graphs would be built.
+  const MemoryReport report = memory_report(experiment_.slots(), experiment_.steps());
   const int64_t available = memory_->available_bytes();
   if (report.predicted_peak_bytes <= available) {
     return;
@@ -256,8 +257,12 @@ void Trainer::resume() {
     throw UsageError("resume", "the checkpoint was made with seed {}, the recipe has {}; use the same",
                      state.seed, seed_);
   }
+  if (state.step > schedule_.steps) {
+    throw UsageError("resume", "the checkpoint is at step {}, the recipe ends at {}; raise train.steps",
+                     state.step, schedule_.steps);
+  }
   experiment_.passes().restore(state.passes);
-  done_ = state.step;
+  done_ = saved_at_ = state.step;
   started_ = false;
   folder_.resume_at(done_);
   folder_.log().info("resumed from {} at step {}", checkpoint->string(), done_);
@@ -269,11 +274,13 @@ void Trainer::save() {
       {.step = done_, .seed = seed_, .passes = experiment_.passes().state()}, experiment_.slots(),
       [&](SlotId slot) { return executor_->read_slot(slot); },
       experiment_.recipe().integer("checkpoint.keep"));
+  saved_at_ = done_;
 }
 
-void Trainer::not_finite(double loss) const {
-  throw NumericalError("train", "the loss is {} at step {}; the last checkpoint stays. Lower optimizer.lr, "
-                       "add warm-up or set train.clip_norm", loss, done_);
+void Trainer::not_finite() const {
+  throw NumericalError("train", "the loss is {} and the gradients' norm {} at step {}; the last checkpoint "
+                       "stays. Lower optimizer.lr, add warm-up or set train.clip_norm",
+                       loss_, grad_norm_, done_);
 }
 
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
@@ -311,8 +318,9 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
       const double loss = step();
       const double seconds = seconds_since(begin);
       step_seconds.push_back(seconds);
-      if (!std::isfinite(loss)) {
-        not_finite(loss);
+      // The step's update has already used the gradients: the weights are lost with either.
+      if (!std::isfinite(loss) || !std::isfinite(grad_norm_)) {
+        not_finite();
       }
       const double rate = static_cast<double>(samples_) / seconds;
       folder_.append_metrics({done_,
@@ -343,9 +351,13 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   if (experiment_.eval_step() != nullptr && evaluated_at != done_) {
     evaluate_now();  // resumed at the very end
   }
-  measured_arena_ = executor_->touched_arena_bytes(kArenaMark);
+  if (!step_seconds.empty()) {
+    measured_arena_ = executor_->touched_arena_bytes(kArenaMark);
+  }
   if (recipe.boolean("checkpoint.final")) {
-    save();
+    if (saved_at_ != done_) {
+      save();
+    }
     nn::save_weights(experiment_.model(), folder_.path() / "model",
                      [&](SlotId slot) { return executor_->read_slot(slot); });
   }
@@ -354,20 +366,23 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   summary.status = "finished";
   summary.device = memory_->description();
   summary.seed = seed_;
-  summary.metrics = {{"steps", static_cast<double>(done_)}, {"loss", loss_}};
+  summary.metrics = {{"steps", static_cast<double>(done_)}};
+  if (!step_seconds.empty()) {
+    summary.metrics.emplace_back("loss", loss_);
+  }
   if (experiment_.eval_step() != nullptr) {
     summary.metrics.emplace_back("eval_loss", eval.loss);
     summary.metrics.emplace_back("accuracy", eval.accuracy);
   }
-  const double step_median = median(step_seconds);
-  const auto batch = static_cast<double>(experiment_.step_options().batch *
-                                         experiment_.step_options().accumulate);
-  summary.metrics.emplace_back("samples_per_s", step_median > 0 ? batch / step_median : 0);
-  summary.metrics.emplace_back("tflops",
-                               step_median > 0 ? step_flops / step_median * 1e-12 : 0);
-  summary.times = {{"total_s", seconds_since(started)},
-                   {"eval_s", eval_seconds},
-                   {"step_ms_median", 1e3 * step_median}};
+  summary.times = {{"total_s", seconds_since(started)}, {"eval_s", eval_seconds}};
+  // A run that was resumed at its end has no steps to speak of.
+  if (const double step_median = median(step_seconds); step_median > 0) {
+    const auto batch = static_cast<double>(experiment_.step_options().batch *
+                                           experiment_.step_options().accumulate);
+    summary.metrics.emplace_back("samples_per_s", batch / step_median);
+    summary.metrics.emplace_back("tflops", step_flops / step_median * 1e-12);
+    summary.times.emplace_back("step_ms_median", 1e3 * step_median);
+  }
   return summary;
 }
 

@@ -30,7 +30,8 @@ class Trainer {
   void resume();
   // Runs to the end, or until `stop` becomes true; returns the summary of what was reached.
   RunSummary run(const std::atomic<bool>& stop);
-  // Slots plus the highest byte of the arena that any step touched; -1 before run() has ended.
+  // Slots plus the highest byte of the arena that any step touched; -1 before run() has ended, or when
+  // it had no step to do.
   int64_t measured_peak_bytes() const;
 
   // ---- pieces, for tests and benchmarks
@@ -48,7 +49,7 @@ class Trainer {
   void load_initial_weights();
   void feed(const StepGraph& step, const Program& program, const Batch& batch);
   void save();
-  [[noreturn]] void not_finite(double loss) const;
+  [[noreturn]] void not_finite() const;
 
   Experiment& experiment_;
   RunFolder& folder_;
@@ -61,6 +62,7 @@ class Trainer {
   double peak_lr_ = 0;
   uint64_t seed_ = 0;
   int64_t done_ = 0;
+  int64_t saved_at_ = -1;  // step of the newest checkpoint; -1: none of this run
   bool started_ = false;
   // Of the last step.
   double loss_ = 0;

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <limits>
 
-#include "report/atomic_file.h"
+#include "tensor/core/whole_file.h"
 #include "report/run_folder.h"
 #include "sample_report.h"
 #include "temporary_folder.h"

@@ -4,12 +4,18 @@
 #include "nn/models/vit.h"
 
 namespace lithe::nn {
+namespace {
+
+// Building a graph costs time and memory a block, before anything is known to fit.
+constexpr int64_t kMostBlocks = 1024;
+
+}  // namespace
 
 ViTConfig ViTConfig::from_json(const nlohmann::json& config) {
   ViTConfig c;
   const ConfigReader read(config);
   read.size("hidden_size", c.hidden_size);
-  read.size("num_hidden_layers", c.num_hidden_layers);
+  read.size("num_hidden_layers", c.num_hidden_layers, kMostBlocks);
   read.size("num_attention_heads", c.num_attention_heads);
   read.size("intermediate_size", c.intermediate_size);
   read.activation("hidden_act", c.hidden_act);

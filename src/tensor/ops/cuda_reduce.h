@@ -15,11 +15,11 @@ struct Sum {
     return a + b;
   }
 };
-// As the CPU's maximum: NaN never wins here; the exponentials that follow carry it.
+// NaN never wins, as in the CPU's softmax; the exponentials that follow carry it.
 struct Largest {
   template <typename A>
   __device__ A operator()(A a, A b) const {
-    return b > a ? b : a;
+    return fmax(a, b);
   }
 };
 

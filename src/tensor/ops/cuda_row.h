@@ -25,15 +25,16 @@ struct RowConfig {
   __device__ static int64_t row() {
     return static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + threadIdx.x / kThreads;
   }
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kThreads; }
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % kThreads); }
 
   // Calls f(element in the thread's registers, first column) for each pack inside the row.
   template <typename F>
   __device__ static void for_packs(int64_t size, F&& f) {
+    const int end = static_cast<int>(size);  // a row that fits in registers is short
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      const int64_t column = (int64_t{p} * kThreads + lane()) * kVector;
-      if (column < size) {
+      const int column = (p * kThreads + lane()) * kVector;
+      if (column < end) {
         f(p * kVector, column);
       }
     }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <new>
 #include <type_traits>
 
 #include "tensor/core/convert.h"
@@ -29,9 +30,11 @@ template <int kCount, typename T>
 __device__ inline Pack<T, kCount> load(const T* from) {
   return *reinterpret_cast<const Pack<T, kCount>*>(from);
 }
+// Constructed, not assigned: bf16 and f16 have an assignment of their own, with which the elements
+// would be stored one by one.
 template <int kCount, typename T>
 __device__ inline void store(T* to, const Pack<T, kCount>& pack) {
-  *reinterpret_cast<Pack<T, kCount>*>(to) = pack;
+  ::new (static_cast<void*>(to)) Pack<T, kCount>(pack);
 }
 
 // Conversion by the hardware's own instructions; rounds to nearest even as the storage types do.

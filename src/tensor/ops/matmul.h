@@ -27,8 +27,8 @@ struct LinearOut {
 };
 
 // y = f(x Wᵀ + b), x [..., in], weight [out, in] as Hugging Face stores it, bias [out] or kNoValue.
-// Definition: matmul, add, activation. Gradients: dx needs W, dW needs x, db only dy
-// (specs/slimfit 1.3).
+// Definition: matmul, add, activation. Gradients: dx = dy W, dW = dyᵀ x, db = sum of dy: with W
+// frozen nobody reads x, which is what freezing saves (SlimFit, arXiv 2305.18513).
 LinearOut linear(Graph& graph, ValueId x, ValueId weight, ValueId bias,
                  Activation fused = Activation::none);
 

@@ -1,5 +1,6 @@
 // Normalisations; statistics in fp32 (fp64 for fp64), biased variance. Backward keeps the input and
-// 8 bytes a row (mean, 1/std), or 4 for RMS norm (specs/slimfit.md 1.4).
+// 8 bytes a row (mean, 1/std), or 4 for RMS norm. Layer norm: Ba et al. (arXiv 1607.06450); RMS
+// norm: Zhang and Sennrich (arXiv 1910.07467); group norm: Wu and He (arXiv 1803.08494).
 #pragma once
 
 #include "tensor/graph/gradient.h"

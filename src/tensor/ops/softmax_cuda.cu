@@ -44,7 +44,8 @@ __device__ inline A inverse_of(A sum) {
   return sum == A(0) ? A(0) : A(1) / sum;
 }
 
-template <typename Config, typename T>
+// kHides: a mask or causality hides some positions.
+template <typename Config, bool kHides, typename T>
 __global__ void __launch_bounds__(Config::kBlock) softmax_kernel(const Scores<T> in, T* y) {
   using A = acc_t<T>;
   constexpr int kV = Config::kVector;
@@ -53,30 +54,46 @@ __global__ void __launch_bounds__(Config::kBlock) softmax_kernel(const Scores<T>
     return;
   }
   const T* x = in.x + row * in.size;
-  const bool* mask = in.mask_of(row);
-  const int64_t n = in.visible(row);
+  // Nothing but loads: all of them are in flight together.
+  Pack<T, kV> packs[Config::kPacks] = {};
+  Config::for_packs(in.size, [&](int e, int column) { packs[e / kV] = load<kV>(x + column); });
   A v[Config::kElements];
-  uint32_t seen = 0;  // bit e: v[e] is visible
-  A largest = lowest<A>();
-  Config::for_packs(in.size, [&](int e, int64_t column) {
-    const Pack<T, kV> pack = load<kV>(x + column);
+#pragma unroll
+  for (A& value : v) {
+    value = lowest<A>();
+  }
+  Config::for_packs(in.size, [&](int e, int) {
 #pragma unroll
     for (int j = 0; j < kV; ++j) {
-      const bool is_visible = column + j < n && (mask == nullptr || mask[column + j]);
-      v[e + j] = widen<A>(pack.at[j]) * in.scale;
-      seen |= static_cast<uint32_t>(is_visible) << (e + j);
-      largest = is_visible ? Largest{}(largest, v[e + j]) : largest;
+      v[e + j] = widen<A>(packs[e / kV].at[j]) * in.scale;
     }
   });
+  uint32_t seen = 0;  // bit e: v[e] is visible
+  if constexpr (kHides) {
+    const bool* mask = in.mask_of(row);
+    const int64_t n = in.visible(row);
+    Config::for_packs(in.size, [&](int e, int column) {
+#pragma unroll
+      for (int j = 0; j < kV; ++j) {
+        const bool is_visible = column + j < n && (mask == nullptr || mask[column + j]);
+        seen |= static_cast<uint32_t>(is_visible) << (e + j);
+        v[e + j] = is_visible ? v[e + j] : lowest<A>();
+      }
+    });
+  }
+  A largest = lowest<A>();
+#pragma unroll
+  for (const A value : v) {
+    largest = Largest{}(largest, value);
+  }
   largest = group_reduce<Config::kThreads>(largest, Largest{});
   A sum = 0;
-  Config::for_packs(in.size, [&](int e, int64_t) {
 #pragma unroll
-    for (int j = 0; j < kV; ++j) {
-      v[e + j] = ((seen >> (e + j)) & 1u) != 0 ? vec::exp(v[e + j] - largest) : A(0);
-      sum += v[e + j];
-    }
-  });
+  for (int e = 0; e < Config::kElements; ++e) {
+    const bool counts = !kHides || ((seen >> e) & 1u) != 0;
+    v[e] = counts ? vec::exp(v[e] - largest) : A(0);
+    sum += v[e];
+  }
   const A inverse = inverse_of(group_reduce<Config::kThreads>(sum, Sum{}));
   Config::for_packs(in.size, [&](int e, int64_t column) {
     Pack<T, kV> pack;
@@ -186,7 +203,10 @@ void softmax_cuda(const KernelArgs& args) {
       if constexpr (Config::kElements == 0) {
         softmax_long_kernel<Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(scores, y);
       } else {
-        softmax_kernel<Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(scores, y);
+        const auto kernel = scores.mask != nullptr || scores.queries != 0
+                                ? softmax_kernel<Config, true, T>
+                                : softmax_kernel<Config, false, T>;
+        kernel<<<blocks, Config::kBlock, 0, stream_of(args)>>>(scores, y);
       }
       check_launch(args.op);
     });

@@ -7,7 +7,7 @@
 
 namespace lithe {
 
-// Where epsilon enters (specs/slimfit.md 5.4).
+// Where epsilon enters: both forms are in section 2 of Adam (Kingma and Ba, arXiv 1412.6980).
 enum class AdamEpsilon : uint8_t {
   corrected,    // w -= lr m̂ / (sqrt(v̂) + eps), decay before the update (PyTorch)
   uncorrected,  // w -= lr sqrt(1-b2^t)/(1-b1^t) m / (sqrt(v) + eps), decay after it
