@@ -6,8 +6,8 @@
 #include <filesystem>
 #include <new>
 
-#include <CLI/CLI.hpp>
 #include <fmt/chrono.h>
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "report/memory_table.h"
@@ -39,7 +39,8 @@ std::string run_name(const recipe::Recipe& recipe, const Arguments& args) {
                                         : std::filesystem::path(args.recipe).stem().string();
   // It becomes a folder of runs/.
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
-    throw UsageError("name", "{}: '{}' is no folder name; leave out '/', or choose a folder by --out",
+    throw UsageError("name",
+                     "{}: '{}' is no folder name; leave out '/', or choose a folder by --out",
                      recipe.where("name"), name);
   }
   return name;
@@ -51,11 +52,18 @@ void print_json(const RunSummary& summary, const MemoryReport& memory) {
                          .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
+void print_plan(const Experiment& experiment, const MemoryReport& memory) {
+  for (const std::string& line : experiment.preview()) {
+    fmt::print("{}\n", line);
+  }
+  fmt::print("{}", memory_table(memory));
+}
+
 int dry_run(const recipe::Recipe& recipe, const Arguments& args, DeviceKind device) {
   Experiment experiment(recipe, device);
   MemoryReport memory = experiment.memory();
   memory.device = device == DeviceKind::cpu ? "cpu" : "cuda";
-  fmt::print("{}", memory_table(memory));
+  print_plan(experiment, memory);
   if (args.json) {
     RunSummary summary;
     summary.name = run_name(recipe, args);
@@ -76,11 +84,10 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
   Experiment experiment(recipe, memory->kind());
   MemoryReport report = experiment.memory();
   report.device = memory->description();
-  RunFolder folder(args.out.empty() ? std::filesystem::path("runs") / name
-                                    : std::filesystem::path(args.out),
-                   args.resume ? RunMode::kResume
-                               : (args.overwrite ? RunMode::kOverwrite : RunMode::kNew));
-  fmt::print("{}", memory_table(report));
+  RunFolder folder(
+      args.out.empty() ? std::filesystem::path("runs") / name : std::filesystem::path(args.out),
+      args.resume ? RunMode::kResume : (args.overwrite ? RunMode::kOverwrite : RunMode::kNew));
+  print_plan(experiment, report);
 
   Trainer trainer(experiment, folder, memory);
   if (args.resume) {
@@ -92,9 +99,26 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
   // Not earlier: until here there is nothing to save, so a signal may simply end the program.
   std::signal(SIGINT, [](int) { g_stop = true; });
   std::signal(SIGTERM, [](int) { g_stop = true; });
-  RunSummary summary = trainer.run(g_stop);
-  summary.name = name;
-  summary.started = started;
+  RunSummary summary;
+  const auto finish_summary = [&] {
+    summary.name = name;
+    summary.started = started;
+    summary.seed = static_cast<uint64_t>(recipe.integer("seed"));
+    summary.device = memory->description();
+    summary.versions = {{"lithe", LITHE_VERSION}};
+  };
+  try {
+    summary = trainer.run(g_stop);
+  } catch (const Error& e) {
+    // What the run reached stays readable.
+    folder.log().error("{}", e.what());
+    summary.status = e.code() == ExitCode::kInterrupted ? "interrupted" : "failed";
+    finish_summary();
+    folder.write_summary(summary, &report);
+    folder.write_report();
+    throw;
+  }
+  finish_summary();
   report.measured_peak_bytes = trainer.measured_peak_bytes();
   folder.write_memory(report);
   folder.write_summary(summary, &report);
@@ -120,7 +144,8 @@ int main(int argc, char** argv) {
   app.add_option("overrides", args.overrides, "key.path=value, over what the recipe says");
   app.add_option("--device", args.device, "auto, cpu, cuda or cuda:N");
   app.add_option("--out", args.out, "the run folder; default: runs/NAME");
-  app.add_flag("--dry-run", args.dry_run, "print passes and memory, touch no data, weights or device");
+  app.add_flag("--dry-run", args.dry_run,
+               "print passes and memory, touch no data, weights or device");
   app.add_flag("--print-config", args.print_config, "print the resolved recipe and stop");
   CLI::Option* resume =
       app.add_flag("--resume", args.resume, "go on from the run folder's newest checkpoint");
@@ -145,7 +170,8 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "train: {}\n", e.what());
     return static_cast<int>(e.code());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "train: [memory] the host has no memory left; use a smaller model or batch\n");
+    fmt::print(stderr,
+               "train: [memory] the host has no memory left; use a smaller model or batch\n");
     return static_cast<int>(ExitCode::kMemory);
   } catch (const std::filesystem::filesystem_error& e) {
     fmt::print(stderr, "train: [file] {}; check the path and the disk\n", e.what());

@@ -1,5 +1,5 @@
-// Time to build, rewrite and plan a full training step of ViT-B/16 on one core, by stage. Prints JSON.
-// Usage: bench_plan [--recipe FILE] [--repeats N] [--out FILE] [key.path=value ...].
+// Time to build, rewrite and plan a full training step of ViT-B/16 on one core, by stage. Prints
+// JSON. Usage: bench_plan [--recipe FILE] [--repeats N] [--out FILE] [key.path=value ...].
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -46,8 +46,7 @@ int main(int argc, char** argv) {
   Experiment experiment(recipe, DeviceKind::cpu);
   const double step = median_ms(repeats, [&] { (void)experiment.rebuild_update_step(); });
   const StepGraph& update = experiment.update_step();
-  const double plan =
-      median_ms(repeats, [&] { (void)make_plan(*update.graph, DeviceKind::cpu); });
+  const double plan = median_ms(repeats, [&] { (void)make_plan(*update.graph, DeviceKind::cpu); });
   const nlohmann::json out = {{"recipe", path},
                               {"repeats", repeats},
                               {"nodes", update.plan.order.size()},

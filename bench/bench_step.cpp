@@ -1,5 +1,6 @@
-// Time of a recipe's training step on the CPU with synthetic data: median over steps, and where it goes by op.
-// Usage: bench_step [--recipe FILE] [--steps N] [--out FILE] [key.path=value ...]; prints one JSON object.
+// Time of a recipe's training step on the CPU with synthetic data: median over steps, and where it
+// goes by op. Usage: bench_step [--recipe FILE] [--steps N] [--out FILE] [key.path=value ...];
+// prints one JSON object.
 #include <algorithm>
 #include <chrono>
 #include <fstream>
@@ -69,7 +70,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> overrides;
   CLI::App app{"Times a training step on the CPU."};
   app.add_option("--recipe", path, "the recipe");
-  app.add_option("--steps", steps, "timed steps");
+  app.add_option("--steps", steps, "timed steps")->check(CLI::PositiveNumber);
   app.add_option("--out", out, "also write the JSON here");
   app.add_option("overrides", overrides, "key.path=value");
   CLI11_PARSE(app, argc, argv);

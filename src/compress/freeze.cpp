@@ -59,15 +59,16 @@ class Freeze final : public Pass {
     }
     if (std::none_of(parameters.begin(), parameters.end(),
                      [&](const auto& p) { return (*target.slots)[p.slot].trainable; })) {
-      throw UsageError("freeze", "all {} parameters are frozen, so nothing would be trained; choose fewer",
+      throw UsageError("freeze",
+                       "all {} parameters are frozen, so nothing would be trained; choose fewer",
                        parameters.size());
     }
     PassReport report;
     report.name = "freeze";
     report.sites = static_cast<int64_t>(frozen_.size());
-    report.what = fmt::format("{} of {} tensors, {:.1f} % of the weights", frozen_.size(),
-                              parameters.size(),
-                              100.0 * static_cast<double>(elements) / static_cast<double>(all));
+    report.what =
+        fmt::format("{} of {} tensors, {:.1f} % of the weights", frozen_.size(), parameters.size(),
+                    100.0 * static_cast<double>(elements) / static_cast<double>(all));
     return report;
   }
 

@@ -8,8 +8,9 @@
 namespace lithe {
 namespace {
 
-// A region is a set of forward nodes: one repeated block, or a block's nodes whose names match a pattern.
-// A block's own output stays, since it is the next block's input; of single nodes everything goes.
+// A region is a set of forward nodes: one repeated block, or a block's nodes whose names match a
+// pattern. A block's own output stays, since it is the next block's input; of single nodes
+// everything goes.
 struct Region {
   std::string name;
   std::vector<NodeId> nodes;
@@ -21,7 +22,8 @@ class Recompute final : public Pass {
   explicit Recompute(const recipe::Recipe& section)
       : blocks_(section.string("blocks")), patterns_(section.strings("patterns")) {
     if (blocks_ == "none" && patterns_.empty()) {
-      throw UsageError("recompute", "{}: nothing is chosen; give blocks or patterns, or recompute: off",
+      throw UsageError("recompute",
+                       "{}: nothing is chosen; give blocks or patterns, or recompute: off",
                        section.where("blocks"));
     }
   }
@@ -106,9 +108,8 @@ class Recompute final : public Pass {
         }
       }
       if (by_block.empty()) {
-        throw UsageError("recompute.patterns",
-                         "'{}' matches no forward node; names look like '{}'", pattern,
-                         g.first() == kNoNode ? "" : g.node_name(g.first()));
+        throw UsageError("recompute.patterns", "'{}' matches no forward node; names look like '{}'",
+                         pattern, g.first() == kNoNode ? "" : g.node_name(g.first()));
       }
       for (auto& [block, nodes] : by_block) {
         out.push_back({pattern, std::move(nodes), false});

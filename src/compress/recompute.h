@@ -1,5 +1,5 @@
-// Recompute (activation checkpointing): what a region's forward left for backward is dropped and computed
-// again just before backward needs it, from the region's inputs. Gradients are bit-equal.
+// Recompute (activation checkpointing): what a region's forward left for backward is dropped and
+// computed again just before backward needs it, from the region's inputs. Gradients are bit-equal.
 #pragma once
 
 #include "tensor/graph/pass.h"

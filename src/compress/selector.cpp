@@ -15,8 +15,8 @@ int parse_index(std::string_view text, int count, std::string_view whole, std::s
                      whole);
   }
   if (value < 0 || value >= count) {
-    throw UsageError(key, "block {} of '{}' is outside of 0-{}: the model has {} blocks", value, whole,
-                     count - 1, count);
+    throw UsageError(key, "block {} of '{}' is outside of 0-{}: the model has {} blocks", value,
+                     whole, count - 1, count);
   }
   return value;
 }

@@ -11,10 +11,10 @@
 #include <string_view>
 #include <vector>
 
-#include "tensor/core/whole_file.h"
 #include "io/mapped_file.h"
 #include "io/safetensors_header.h"
 #include "tensor/core/tensor.h"
+#include "tensor/core/whole_file.h"
 
 namespace lithe {
 

@@ -75,11 +75,11 @@ void ConfigReader::activation(std::string_view key, Activation& value) const {
   if (field == nullptr) {
     return;
   }
-  const auto kind = field->is_string() ? activation_from_name(field->get<std::string>())
-                                       : std::nullopt;
+  const auto kind =
+      field->is_string() ? activation_from_name(field->get<std::string>()) : std::nullopt;
   if (!kind) {
-    throw FileError("config", "{} is {}; known are gelu, gelu_new, quick_gelu, silu, relu, tanh", key,
-                    field->dump());
+    throw FileError("config", "{} is {}; known are gelu, gelu_new, quick_gelu, silu, relu, tanh",
+                    key, field->dump());
   }
   value = *kind;
 }

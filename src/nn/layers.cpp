@@ -8,7 +8,8 @@ namespace lithe::nn {
 Linear::Linear(SlotTable& slots, std::string path, int64_t in, int64_t out, bool bias,
                Init weight_init)
     : Module(slots, std::move(path)) {
-  weight_ = std::make_unique<Dense>(add_parameter("weight", {out, in}, weight_init), Shape{out, in});
+  weight_ =
+      std::make_unique<Dense>(add_parameter("weight", {out, in}, weight_init), Shape{out, in});
   if (bias) {
     bias_ = add_parameter("bias", {out}, Init::zeros());
   }
@@ -34,8 +35,8 @@ ValueId LayerNorm::forward(Graph& graph, ValueId x) const {
 Conv2d::Conv2d(SlotTable& slots, std::string path, int64_t in, int64_t out, int64_t kernel,
                int stride, int padding, Init weight_init)
     : Module(slots, std::move(path)),
-      weight_(add_parameter("weight", {out, kernel, kernel, in}, weight_init,
-                            FileLayout::conv_oihw)),
+      weight_(
+          add_parameter("weight", {out, kernel, kernel, in}, weight_init, FileLayout::conv_oihw)),
       bias_(add_parameter("bias", {out}, Init::zeros())),
       stride_(stride),
       padding_(padding) {}

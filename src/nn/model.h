@@ -9,12 +9,13 @@ namespace lithe::nn {
 
 struct BuildOptions {
   int64_t batch = 1;
-  bool training = true;      // dropout on
+  bool training = true;  // dropout on
   double label_smoothing = 0;
-  bool loss = true;          // false: inference, no labels are declared
+  bool loss = true;  // false: inference, no labels are declared
 };
 
-// A forward graph's interesting values. Inputs are graph leaves named "pixels", "labels", "rng", ...
+// A forward graph's interesting values. Inputs are graph leaves named "pixels", "labels", "rng",
+// ...
 struct ForwardOut {
   ValueId loss = kNoValue;     // scalar, mean over the batch
   ValueId logits = kNoValue;   // [B, classes]

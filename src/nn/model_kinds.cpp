@@ -52,10 +52,14 @@ nlohmann::json read_config(const std::filesystem::path& path) {
 nlohmann::json value_of(const recipe::Recipe& recipe, const recipe::Option& option,
                         const std::string& key) {
   switch (option.type) {
-    case recipe::Type::boolean: return recipe.boolean(key);
-    case recipe::Type::integer: return recipe.integer(key);
-    case recipe::Type::number: return recipe.number(key);
-    default: return recipe.string(key);
+    case recipe::Type::boolean:
+      return recipe.boolean(key);
+    case recipe::Type::integer:
+      return recipe.integer(key);
+    case recipe::Type::number:
+      return recipe.number(key);
+    default:
+      return recipe.string(key);
   }
 }
 
@@ -82,7 +86,8 @@ nlohmann::json model_config(const recipe::Recipe& model) {
   if (model.has("path")) {
     config = read_config(std::filesystem::path(model.string("path")) / "config.json");
     if (!config.is_object()) {
-      throw FileError("config", "config.json is a JSON {}, an object is wanted", config.type_name());
+      throw FileError("config", "config.json is a JSON {}, an object is wanted",
+                      config.type_name());
     }
   } else {
     config["model_type"] = model.string("type");

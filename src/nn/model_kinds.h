@@ -22,12 +22,12 @@ struct ModelKind {
 std::span<const ModelKind> model_kinds();
 std::vector<std::string> model_type_names();
 
-// The config.json that a recipe's `model` section describes: the file in model.path, if any, with the
-// fields of `model.<type>` over it.
+// The config.json that a recipe's `model` section describes: the file in model.path, if any, with
+// the fields of `model.<type>` over it.
 nlohmann::json model_config(const recipe::Recipe& model);
 
-// Makes the model of a config.json. Weights are declared in `slots` and filled later. Throws FileError naming the
-// field that is missing or unsupported.
+// Makes the model of a config.json. Weights are declared in `slots` and filled later. Throws
+// FileError naming the field that is missing or unsupported.
 std::unique_ptr<Model> make_model(SlotTable& slots, const nlohmann::json& config);
 
 }  // namespace lithe::nn

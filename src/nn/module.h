@@ -1,5 +1,5 @@
-// The module tree: it lives for the whole run and owns names and weights; each step's graph is built
-// from it. Names are the dotted names of the Hugging Face files.
+// The module tree: it lives for the whole run and owns names and weights; each step's graph is
+// built from it. Names are the dotted names of the Hugging Face files.
 #pragma once
 
 #include <memory>
@@ -87,8 +87,7 @@ class Module {
 // Opens the module's scope in the graph while its forward emits nodes.
 class ModuleScope {
  public:
-  ModuleScope(Graph& graph, const Module& module)
-      : graph_(graph), saved_(graph.current_scope()) {
+  ModuleScope(Graph& graph, const Module& module) : graph_(graph), saved_(graph.current_scope()) {
     graph.set_scope(graph.add_scope(module.path(), module.block()));
   }
   ~ModuleScope() { graph_.set_scope(saved_); }

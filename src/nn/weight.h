@@ -1,5 +1,6 @@
-// Weights are expressions: a layer asks its weight to multiply and never looks inside, so a weight may
-// become quantized, sparse or the sum of a frozen base and an adapter without the layer noticing.
+// Weights are expressions: a layer asks its weight to multiply and never looks inside, so a weight
+// may become quantized, sparse or the sum of a frozen base and an adapter without the layer
+// noticing.
 #pragma once
 
 #include <vector>

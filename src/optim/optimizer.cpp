@@ -85,8 +85,8 @@ void attach_updates(Graph& graph, const std::vector<ParameterGradient>& gradient
     }
   }
   // A computed factor (clipping) comes last of all, so every update has to wait for it.
-  const bool wait = inputs.grad_scale != kNoValue &&
-                    graph.value(inputs.grad_scale).producer != kNoNode;
+  const bool wait =
+      inputs.grad_scale != kNoValue && graph.value(inputs.grad_scale).producer != kNoNode;
   const Phase saved_phase = graph.phase();
   const ScopeId saved_scope = graph.current_scope();
   graph.set_phase(Phase::update);

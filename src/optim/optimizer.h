@@ -1,4 +1,5 @@
-// Optimizers emit update nodes into the step graph; their state lives in slots, one set a parameter.
+// Optimizers emit update nodes into the step graph; their state lives in slots, one set a
+// parameter.
 #pragma once
 
 #include <memory>
@@ -31,7 +32,8 @@ class Optimizer {
 recipe::Schema optimizer_options();
 std::unique_ptr<Optimizer> make_optimizer(const recipe::Recipe& section);
 
-// Whether weight decay applies to a parameter: no pattern of `no_decay` (globs over the full name) matches.
+// Whether weight decay applies to a parameter: no pattern of `no_decay` (globs over the full name)
+// matches.
 bool decays(std::string_view name, const std::vector<std::string>& no_decay);
 
 // Emits the update of each gradient at the earliest place: behind the gradient and behind the last

@@ -13,8 +13,10 @@ double Schedule::factor(int64_t step) const {
   const auto rest = static_cast<double>(std::max<int64_t>(1, steps - warmup));
   const double done = static_cast<double>(step - warmup) / rest;
   switch (kind) {
-    case ScheduleKind::constant: return 1;
-    case ScheduleKind::linear: return std::max(0.0, 1 - done);
+    case ScheduleKind::constant:
+      return 1;
+    case ScheduleKind::linear:
+      return std::max(0.0, 1 - done);
     case ScheduleKind::cosine:
       return std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * done)));
   }

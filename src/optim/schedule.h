@@ -1,5 +1,5 @@
-// Learning-rate schedules as factors on the peak rate; update s = 0, 1, ... of `steps`, as Hugging Face's
-// get_scheduler computes them: with warm-up, update 0 runs at 0.
+// Learning-rate schedules as factors on the peak rate; update s = 0, 1, ... of `steps`, as Hugging
+// Face's get_scheduler computes them: with warm-up, update 0 runs at 0.
 #pragma once
 
 #include <cstdint>

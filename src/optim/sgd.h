@@ -1,5 +1,5 @@
-// SGD with momentum as PyTorch defines it: weight decay is added to the gradient, the first step sets the
-// velocity to the gradient.
+// SGD with momentum as PyTorch defines it: weight decay is added to the gradient, the first step
+// sets the velocity to the gradient.
 #pragma once
 
 #include "optim/optimizer.h"

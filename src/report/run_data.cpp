@@ -3,8 +3,8 @@
 #include <cmath>
 #include <limits>
 
-#include "tensor/core/whole_file.h"
 #include "tensor/core/error.h"
+#include "tensor/core/whole_file.h"
 
 namespace lithe {
 namespace {

@@ -10,9 +10,9 @@
 #include <cstring>
 #include <vector>
 
-#include "tensor/core/whole_file.h"
 #include "report/html.h"
 #include "tensor/core/error.h"
+#include "tensor/core/whole_file.h"
 
 namespace lithe {
 namespace {

@@ -98,8 +98,10 @@ void save_checkpoint(const fs::path& folder, const CheckpointState& state, const
       {"format", kFormat},
       {"step", state.step},
       {"seed", state.seed},
+      {"batch", state.batch},
       {"passes", state.passes},
-      {"files", {{std::string(kSlotsFile), {{"bytes", fs::file_size(data)}, {"hash", file_hash(data)}}}}}};
+      {"files",
+       {{std::string(kSlotsFile), {{"bytes", fs::file_size(data)}, {"hash", file_hash(data)}}}}}};
   write_file_atomically(temporary / "manifest.json", manifest.dump(2) + "\n");
   sync_folder(temporary);
   fs::remove_all(final_path, error);  // an older try at the same step
@@ -139,6 +141,7 @@ CheckpointState load_checkpoint(const fs::path& checkpoint, const SlotTable& slo
       throw damaged(fmt::format("its manifest is of step {}", state.step));
     }
     state.seed = manifest.at("seed").get<uint64_t>();
+    state.batch = manifest.at("batch").get<int64_t>();
     state.passes = manifest.at("passes");
     const auto& file = manifest.at("files").at(std::string(kSlotsFile));
     const fs::path data = checkpoint / kSlotsFile;
@@ -150,7 +153,8 @@ CheckpointState load_checkpoint(const fs::path& checkpoint, const SlotTable& slo
   }
   const SafetensorsFile file = SafetensorsFile::open(checkpoint / kSlotsFile);
   if (file.names().size() != static_cast<size_t>(slots.size())) {
-    throw FileError("checkpoint", "{} holds {} tensors, the run has {}; resume with the recipe it was made with",
+    throw FileError("checkpoint",
+                    "{} holds {} tensors, the run has {}; resume with the recipe it was made with",
                     checkpoint.string(), file.names().size(), slots.size());
   }
   for (SlotId s = 0; s < slots.size(); ++s) {

@@ -30,6 +30,7 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
   eval_batch_ = recipe.integer("eval.batch_size");
   eval_batch_ = eval_batch_ == 0 ? options_.batch : eval_batch_;
 
+  model_preview_ = passes_.preview({model_.get(), &slots_, nullptr});
   model_reports_ = passes_.apply_model({model_.get(), &slots_, nullptr});
   add_training_slots(slots_, *model_, *optimizer_, options_.accumulate);
   plan_graphs();
@@ -64,6 +65,12 @@ std::vector<const StepGraph*> Experiment::steps() const {
   return out;
 }
 
+std::vector<std::string> Experiment::preview() const {
+  std::vector<std::string> lines = model_preview_;
+  lines.insert(lines.end(), update_.preview.begin(), update_.preview.end());
+  return lines;
+}
+
 MemoryReport Experiment::memory() const {
   const std::vector<const StepGraph*> all = steps();
   MemoryReport report = memory_report(slots_, all);
@@ -72,12 +79,12 @@ MemoryReport Experiment::memory() const {
   for (const PassReport& pass : passes) {
     const Experiment other(recipe_, device_, pass.name);
     const std::vector<const StepGraph*> other_steps = other.steps();
-    report.passes.push_back({.name = pass.name,
-                             .what = pass.what,
-                             .sites = pass.sites,
-                             .bytes_before = memory_report(other.slots_, other_steps)
-                                                 .predicted_peak_bytes,
-                             .bytes_after = report.predicted_peak_bytes});
+    report.passes.push_back(
+        {.name = pass.name,
+         .what = pass.what,
+         .sites = pass.sites,
+         .bytes_before = memory_report(other.slots_, other_steps).predicted_peak_bytes,
+         .bytes_after = report.predicted_peak_bytes});
   }
   return report;
 }

@@ -1,5 +1,5 @@
-// What a recipe describes, put together: model, passes, optimizer and the planned graphs. Needs neither data,
-// weights nor a device, so a dry run stops here.
+// What a recipe describes, put together: model, passes, optimizer and the planned graphs. Needs
+// neither data, weights nor a device, so a dry run stops here.
 #pragma once
 
 #include <memory>
@@ -33,12 +33,15 @@ class Experiment {
   // Every graph that the run may execute; they share one arena.
   std::vector<const StepGraph*> steps() const;
 
+  // What each pass was about to change, one line each.
+  std::vector<std::string> preview() const;
+  // Builds and plans all graphs anew, after a pass has changed its mind (PassManager::on).
+  void plan_graphs();
+
   // With the pass table; the predicted peak is what the executor will allocate.
   MemoryReport memory() const;
 
  private:
-  void plan_graphs();
-
   const recipe::Recipe& recipe_;
   DeviceKind device_;
   SlotTable slots_;
@@ -50,6 +53,7 @@ class Experiment {
   StepGraph update_;
   std::optional<StepGraph> accumulate_;
   std::optional<StepGraph> eval_;
+  std::vector<std::string> model_preview_;
   std::vector<PassReport> model_reports_;
 };
 

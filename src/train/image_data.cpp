@@ -45,7 +45,8 @@ recipe::Schema image_data_options() {
       .add({.key = "kind",
             .type = Type::string,
             .fallback = std::string("synthetic"),
-            .help = "idx (MNIST's files), cifar10, cifar100, folder (a subfolder a class) or synthetic",
+            .help =
+                "idx (MNIST's files), cifar10, cifar100, folder (a subfolder a class) or synthetic",
             .choices = {"idx", "cifar10", "cifar100", "folder", "synthetic"}})
       .add({.key = "path",
             .type = Type::path,
@@ -101,8 +102,8 @@ std::unique_ptr<Loader> make_image_loader(const recipe::Recipe& data, const Imag
                                           bool train, int64_t batch_size, uint64_t seed) {
   DataSpec spec;
   spec.kind = data.string("kind");
-  spec.path = !train && !data.string("eval_path").empty() ? data.string("eval_path")
-                                                          : data.string("path");
+  spec.path =
+      !train && !data.string("eval_path").empty() ? data.string("eval_path") : data.string("path");
   spec.train = train;
   spec.synthetic_size = data.integer("synthetic_size");
   spec.height = spec.width = target.size;
@@ -111,7 +112,8 @@ std::unique_ptr<Loader> make_image_loader(const recipe::Recipe& data, const Imag
   spec.seed = seed;
   std::shared_ptr<const ImageDataset> dataset = open_image_dataset(spec);
   if (dataset->channels() != target.channels) {
-    throw UsageError("data", "{}: the images have {} channels, the model takes {}; set num_channels",
+    throw UsageError("data",
+                     "{}: the images have {} channels, the model takes {}; set num_channels",
                      data.where("kind"), dataset->channels(), target.channels);
   }
   if (dataset->classes() > target.classes) {

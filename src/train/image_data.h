@@ -17,8 +17,8 @@ struct ImageTarget {
   int64_t classes = 0;   // labels must be below
 };
 
-// The training (shuffled, augmented) or evaluation loader. Throws UsageError when the data does not fit
-// the model, FileError when files are missing.
+// The training (shuffled, augmented) or evaluation loader. Throws UsageError when the data does not
+// fit the model, FileError when files are missing.
 std::unique_ptr<Loader> make_image_loader(const recipe::Recipe& data, const ImageTarget& target,
                                           bool train, int64_t batch_size, uint64_t seed);
 

@@ -8,9 +8,12 @@ namespace {
 
 std::string_view phase_name(Phase phase) {
   switch (phase) {
-    case Phase::forward: return "forward";
-    case Phase::backward: return "backward";
-    case Phase::update: return "update";
+    case Phase::forward:
+      return "forward";
+    case Phase::backward:
+      return "backward";
+    case Phase::update:
+      return "update";
   }
   return "";
 }
@@ -22,8 +25,8 @@ void add(MemoryByClass& to, const MemoryByClass& other) {
 }  // namespace
 
 MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps) {
-  const StepGraph* largest = *std::max_element(
-      steps.begin(), steps.end(), [](const StepGraph* a, const StepGraph* b) {
+  const StepGraph* largest =
+      *std::max_element(steps.begin(), steps.end(), [](const StepGraph* a, const StepGraph* b) {
         return a->plan.arena_bytes < b->plan.arena_bytes;
       });
   const Graph& g = *largest->graph;

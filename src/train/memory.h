@@ -1,4 +1,5 @@
-// From plans to the memory report: what will be asked of the device, by class, over the step's order.
+// From plans to the memory report: what will be asked of the device, by class, over the step's
+// order.
 #pragma once
 
 #include "report/memory_report.h"

@@ -156,7 +156,9 @@ Schema checkpoint_options() {
 Schema train_options() {
   Schema schema;
   schema
-      .add({.key = "name", .type = Type::string, .help = "name of the run; default: the recipe's file name"})
+      .add({.key = "name",
+            .type = Type::string,
+            .help = "name of the run; default: the recipe's file name"})
       .add({.key = "seed",
             .type = Type::integer,
             .fallback = int64_t{0},

@@ -56,9 +56,9 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
   StepGraph& step = built.step;
   step.graph = std::make_unique<Graph>(c.slots);
   Graph& g = *step.graph;
-  const nn::ForwardOut out = c.model.build(g, {.batch = options.batch,
-                                               .training = training,
-                                               .label_smoothing = options.label_smoothing});
+  const nn::ForwardOut out = c.model.build(
+      g,
+      {.batch = options.batch, .training = training, .label_smoothing = options.label_smoothing});
   step.loss = out.loss;
   step.correct = out.correct;
   g.mark_output(out.loss, "loss");
@@ -69,9 +69,9 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
   find_inputs(step);
   if (training) {
     const std::vector<ValueId> wanted = trainable_leaves(g);
-    built.gradients =
-        gradients(g, out.loss, 1.0 / static_cast<double>(options.accumulate), wanted);
+    built.gradients = gradients(g, out.loss, 1.0 / static_cast<double>(options.accumulate), wanted);
     if (!c.passes.empty()) {
+      step.preview = c.passes.preview({&c.model, &c.slots, &g});
       step.passes = c.passes.apply_graph({&c.model, &c.slots, &g});
     }
   }

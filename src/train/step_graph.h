@@ -1,5 +1,6 @@
-// The graphs of a training run: one update, one micro-batch of accumulation, one evaluation batch. Each is built
-// from the model, rewritten by the passes, verified and planned; none needs weights or a device.
+// The graphs of a training run: one update, one micro-batch of accumulation, one evaluation batch.
+// Each is built from the model, rewritten by the passes, verified and planned; none needs weights
+// or a device.
 #pragma once
 
 #include <memory>
@@ -31,6 +32,7 @@ struct StepGraph {
   ValueId loss = kNoValue;
   ValueId correct = kNoValue;
   ValueId grad_norm = kNoValue;
+  std::vector<std::string> preview;  // what the graph passes were about to change
   std::vector<PassReport> passes;
 };
 

@@ -94,14 +94,22 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
                                             static_cast<double>(schedule_.steps));
   }
 
-  executor_ = std::make_unique<Executor>(memory_, kernel_lookup(memory_->kind()),
-                                         experiment_.slots());
+  executor_ =
+      std::make_unique<Executor>(memory_, kernel_lookup(memory_->kind()), experiment_.slots());
+  bound_ = std::make_unique<Bound>();
+  bind_graphs();
+  load_initial_weights();
+  executor_->mark_arena(kArenaMark);
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::bind_graphs() {
   int64_t arena = 0;
   for (const StepGraph* step : experiment_.steps()) {
     arena = std::max(arena, step->plan.arena_bytes);
   }
   executor_->reserve_arena(arena);
-  bound_ = std::make_unique<Bound>();
   const auto bind = [&](const StepGraph& step) { return executor_->bind(*step.graph, step.plan); };
   bound_->update = bind(experiment_.update_step());
   if (experiment_.accumulate_step() != nullptr) {
@@ -110,11 +118,7 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
   if (experiment_.eval_step() != nullptr) {
     bound_->eval = bind(*experiment_.eval_step());
   }
-  load_initial_weights();
-  executor_->mark_arena(kArenaMark);
 }
-
-Trainer::~Trainer() = default;
 
 void Trainer::check_fits() const {
   // Without the pass table, for which other graphs would be built.
@@ -127,11 +131,12 @@ void Trainer::check_fits() const {
   for (const PlannedValue* v : largest_at_peak(report, 3)) {
     largest += fmt::format("{}{} {}", largest.empty() ? "" : ", ", v->name, format_bytes(v->bytes));
   }
-  throw MemoryError("memory",
-                    "the run needs {}, {} has {} free; the largest values at the peak are {}; switch on "
-                    "recompute, freeze more, or lower train.batch_size",
-                    format_bytes(report.predicted_peak_bytes), memory_->description(),
-                    format_bytes(available), largest);
+  throw MemoryError(
+      "memory",
+      "the run needs {}, {} has {} free; the largest values at the peak are {}; switch on "
+      "recompute, freeze more, or lower train.batch_size",
+      format_bytes(report.predicted_peak_bytes), memory_->description(), format_bytes(available),
+      largest);
 }
 
 void Trainer::load_initial_weights() {
@@ -160,12 +165,15 @@ void Trainer::load_initial_weights() {
   folder_.log().info("weights: {} matched, {} missing, {} unexpected in {}", match.matched.size(),
                      match.missing.size(), match.unexpected.size(), model.string("path"));
   if (!missing.empty()) {
-    throw FileError("weights", "{} lacks {} of the model's tensors ({}); allow them with model.allow_missing",
+    throw FileError("weights",
+                    "{} lacks {} of the model's tensors ({}); allow them with model.allow_missing",
                     model.string("path"), missing.size(), join_names(missing));
   }
   if (!match.unexpected.empty() && !model.boolean("allow_unexpected")) {
-    throw FileError("weights", "{} has {} tensors that the model lacks ({}); allow them with model.allow_unexpected=true",
-                    model.string("path"), match.unexpected.size(), join_names(match.unexpected));
+    throw FileError(
+        "weights",
+        "{} has {} tensors that the model lacks ({}); allow them with model.allow_unexpected=true",
+        model.string("path"), match.unexpected.size(), join_names(match.unexpected));
   }
   nn::load_weights(experiment_.model(), weights,
                    [&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
@@ -184,6 +192,10 @@ double Trainer::step() {
     train_data_->start(first / per_epoch, first % per_epoch,
                        (schedule_.steps - done_) * options.accumulate);
     started_ = true;
+  }
+  if (experiment_.passes().on(PassEvent::step_begin, done_)) {
+    experiment_.plan_graphs();
+    bind_graphs();
   }
   const double lr = peak_lr_ * schedule_.factor(done_);
   loss_ = 0;
@@ -217,6 +229,7 @@ double Trainer::step() {
       grad_norm_ = executor_->read(program, step.grad_norm).to(DType::f64).as<double>()[0];
     }
   }
+  (void)experiment_.passes().on(PassEvent::step_end, done_);
   ++done_;
   return loss_;
 }
@@ -254,12 +267,20 @@ void Trainer::resume() {
       *checkpoint, experiment_.slots(),
       [&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
   if (state.seed != seed_) {
-    throw UsageError("resume", "the checkpoint was made with seed {}, the recipe has {}; use the same",
+    throw UsageError("resume",
+                     "the checkpoint was made with seed {}, the recipe has {}; use the same",
                      state.seed, seed_);
   }
   if (state.step > schedule_.steps) {
-    throw UsageError("resume", "the checkpoint is at step {}, the recipe ends at {}; raise train.steps",
+    throw UsageError("resume",
+                     "the checkpoint is at step {}, the recipe ends at {}; raise train.steps",
                      state.step, schedule_.steps);
+  }
+  if (state.batch != update_batch()) {
+    throw UsageError("resume",
+                     "the checkpoint was made with {} samples in an update, the recipe has {} "
+                     "(train.batch_size x train.accumulate); use the same",
+                     state.batch, update_batch());
   }
   experiment_.passes().restore(state.passes);
   done_ = saved_at_ = state.step;
@@ -268,17 +289,25 @@ void Trainer::resume() {
   folder_.log().info("resumed from {} at step {}", checkpoint->string(), done_);
 }
 
+int64_t Trainer::update_batch() const {
+  return experiment_.step_options().batch * experiment_.step_options().accumulate;
+}
+
 void Trainer::save() {
   save_checkpoint(
       folder_.path() / "checkpoints",
-      {.step = done_, .seed = seed_, .passes = experiment_.passes().state()}, experiment_.slots(),
-      [&](SlotId slot) { return executor_->read_slot(slot); },
+      {.step = done_,
+       .seed = seed_,
+       .batch = update_batch(),
+       .passes = experiment_.passes().state()},
+      experiment_.slots(), [&](SlotId slot) { return executor_->read_slot(slot); },
       experiment_.recipe().integer("checkpoint.keep"));
   saved_at_ = done_;
 }
 
 void Trainer::not_finite() const {
-  throw NumericalError("train", "the loss is {} and the gradients' norm {} at step {}; the last checkpoint "
+  throw NumericalError("train",
+                       "the loss is {} and the gradients' norm {} at step {}; the last checkpoint "
                        "stays. Lower optimizer.lr, add warm-up or set train.clip_norm",
                        loss_, grad_norm_, done_);
 }
@@ -287,12 +316,11 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const recipe::Recipe& recipe = experiment_.recipe();
   const int64_t every = recipe.integer("checkpoint.every_steps");
   const int64_t eval_every = recipe.integer("eval.every_steps");
-  const int64_t steps_per_epoch = std::max<int64_t>(
-      1, train_data_->steps_per_epoch() / experiment_.step_options().accumulate);
-  const double step_flops =
-      graph_flops(&experiment_.update_step()) +
-      graph_flops(experiment_.accumulate_step()) *
-          static_cast<double>(experiment_.step_options().accumulate - 1);
+  const int64_t steps_per_epoch =
+      std::max<int64_t>(1, train_data_->steps_per_epoch() / experiment_.step_options().accumulate);
+  const double step_flops = graph_flops(&experiment_.update_step()) +
+                            graph_flops(experiment_.accumulate_step()) *
+                                static_cast<double>(experiment_.step_options().accumulate - 1);
   const auto started = Clock::now();
   double eval_seconds = 0;
   std::vector<double> step_seconds;
@@ -303,8 +331,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     eval = evaluate();
     eval_seconds += seconds_since(begin);
     evaluated_at = done_;
-    folder_.append_metrics(
-        {done_, {{"eval_loss", eval.loss}, {"eval_accuracy", eval.accuracy}}});
+    folder_.append_metrics({done_, {{"eval_loss", eval.loss}, {"eval_accuracy", eval.accuracy}}});
     folder_.log().info("step {}: eval loss {:.4f}, accuracy {:.2f} %", done_, eval.loss,
                        100 * eval.accuracy);
   };

@@ -20,8 +20,8 @@ struct EvalResult {
 
 class Trainer {
  public:
-  // Allocates, loads or draws the weights, opens the data. Throws before allocating when the plan does
-  // not fit (MemoryError, with the largest values and what would fit).
+  // Allocates, loads or draws the weights, opens the data. Throws before allocating when the plan
+  // does not fit (MemoryError, with the largest values and what would fit).
   Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<DeviceMemory> memory);
   Trainer(const Trainer&) = delete;
   ~Trainer();
@@ -30,8 +30,8 @@ class Trainer {
   void resume();
   // Runs to the end, or until `stop` becomes true; returns the summary of what was reached.
   RunSummary run(const std::atomic<bool>& stop);
-  // Slots plus the highest byte of the arena that any step touched; -1 before run() has ended, or when
-  // it had no step to do.
+  // Slots plus the highest byte of the arena that any step touched; -1 before run() has ended, or
+  // when it had no step to do.
   int64_t measured_peak_bytes() const;
 
   // ---- pieces, for tests and benchmarks
@@ -46,6 +46,8 @@ class Trainer {
   struct Bound;
 
   void check_fits() const;
+  void bind_graphs();
+  int64_t update_batch() const;  // samples in one update
   void load_initial_weights();
   void feed(const StepGraph& step, const Program& program, const Batch& batch);
   void save();

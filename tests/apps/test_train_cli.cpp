@@ -40,8 +40,7 @@ Result train(const std::string& arguments, bool only_stdout = false) {
   }
   const int status = pclose(pipe);
   result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  result.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }
 
@@ -72,8 +71,8 @@ TEST_CASE("a dry run of ViT-B/16 ends with one JSON object") {
 
 TEST_CASE("a dry run tells what freezing and recompute change") {
   const auto peak = [](const std::string& overrides) {
-    const Result r = train(config("bench/vit_b16.yaml") + " " + overrides + " --dry-run --json",
-                           true);
+    const Result r =
+        train(config("bench/vit_b16.yaml") + " " + overrides + " --dry-run --json", true);
     REQUIRE(r.code == 0);
     return nlohmann::json::parse(r.last_line()).at("predicted_peak_bytes").get<int64_t>();
   };
@@ -110,7 +109,8 @@ TEST_CASE("mistakes in a recipe end with code 2, the line and the nearest name")
   CHECK(r.code == 2);
   r = train(config("bench/vit_b16.yaml") +
             " data.kind=idx data.path=/no/such/folder model.vit.num_channels=1 train.batch_size=1"
-            " --out " + (fs::temp_directory_path() / "lithe_test_missing_data").string());
+            " --out " +
+            (fs::temp_directory_path() / "lithe_test_missing_data").string());
   CHECK(r.code == 3);
   CHECK(contains(r.output, "/no/such/folder"));
   fs::remove_all(fs::temp_directory_path() / "lithe_test_missing_data");
@@ -143,7 +143,8 @@ TEST_CASE("a small run finishes, is not overwritten unasked, and resumes") {
       " model.vit.hidden_size=32 model.vit.num_hidden_layers=2 model.vit.num_attention_heads=2"
       " model.vit.intermediate_size=64 model.vit.image_size=32 model.vit.num_labels=10"
       " train.batch_size=8 train.steps=6 data.synthetic_size=64 checkpoint.every_steps=4"
-      " --device cpu --json --out " + out.string();
+      " --device cpu --json --out " +
+      out.string();
   Result r = train(small, true);
   CHECK(r.code == 0);
   const auto json = nlohmann::json::parse(r.last_line());

@@ -1,5 +1,6 @@
-// What freezing saves on a standard pre-norm block, in bytes per token: 64H + 4hT + 16 with nothing frozen
-// (unfused attention, no dropout, fp32), and what each frozen linear takes away (SlimFit, table of saved tensors).
+// What freezing saves on a standard pre-norm block, in bytes per token: 64H + 4hT + 16 with nothing
+// frozen (unfused attention, no dropout, fp32), and what each frozen linear takes away (SlimFit,
+// table of saved tensors).
 #include <doctest/doctest.h>
 
 #include <map>
@@ -19,7 +20,8 @@ constexpr int64_t kHeads = 4;
 constexpr int64_t kTokens = 17;
 constexpr int64_t kBatch = 64;
 
-// One block between an embedded input and a mean: x is an input that wants a gradient, as in a deep net.
+// One block between an embedded input and a mean: x is an input that wants a gradient, as in a deep
+// net.
 struct BlockPlan {
   explicit BlockPlan(const std::vector<std::string>& frozen, bool fused = false)
       : config(make_config()), block(slots, "block", config) {

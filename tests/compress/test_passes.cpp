@@ -3,6 +3,7 @@
 
 #include <map>
 
+#include "compress/passes.h"
 #include "compress/selector.h"
 #include "tensor/graph/verify.h"
 #include "tensor/ops/elementwise.h"
@@ -77,7 +78,6 @@ TEST_CASE("recompute of a part by pattern is bit-equal too") {
 TEST_CASE("freeze keeps the chosen weights and leaves the other gradients bit-equal") {
   TinyRun plain(kDropout);
   TinyRun frozen(with(kDropout, {"freeze.layers=0-1", "freeze.patterns=vit.embeddings.*"}));
-  const auto before_all = train(plain, 0);
   const auto before = train(frozen, 0);
   plain.step(0);
   frozen.step(0);
@@ -167,4 +167,56 @@ TEST_CASE("block ranges") {
   CHECK_THROWS_AS(parse_blocks("", 3, "k"), UsageError);
   CHECK_THROWS_AS(parse_blocks("2-", 3, "k"), UsageError);
   CHECK_THROWS_AS(parse_blocks("99999999999", 3, "k"), UsageError);
+}
+
+TEST_CASE("passes tell their sites and savings before they act, and can be undone") {
+  const recipe::Recipe recipe = tiny_recipe({"freeze.layers=0-1", "recompute.blocks=0,2"});
+  const recipe::Recipe plain = tiny_recipe();
+  Experiment experiment(plain, DeviceKind::cpu);
+  SlotTable& slots = experiment.slots();
+  const PassManager passes = make_passes(recipe);
+  REQUIRE(passes.passes().size() == 2);
+  Pass& freeze = *passes.passes()[0];
+  Pass& recompute = *passes.passes()[1];
+
+  const PassTarget model{&experiment.model(), &slots, nullptr};
+  CHECK(freeze.match(model).size() == 32);
+  CHECK(freeze.match(model)[0].refused.empty());
+  int64_t frozen_bytes = 0;
+  for (const Site& site : freeze.match(model)) {
+    frozen_bytes += byte_size(DType::f32, site.shape);
+  }
+  CHECK(freeze.estimate(model).bytes[static_cast<size_t>(MemoryClass::gradients)] == -frozen_bytes);
+  CHECK(passes.preview(model) ==
+        std::vector<std::string>{"freeze: will change 32 sites (0 refused)"});
+  CHECK(freeze.apply(model).sites == 32);
+  CHECK(freeze.match(model)[0].refused == "frozen already");
+  CHECK(freeze.invert(model).empty());
+  CHECK(freeze.match(model)[0].refused.empty());
+
+  Graph g(slots);
+  const nn::ForwardOut out = experiment.model().build(g, {.batch = 2, .training = true});
+  std::vector<ValueId> wanted;
+  for (ValueId v : g.leaves()) {
+    if (g.value(v).slot != kNoSlot) {
+      wanted.push_back(v);
+    }
+  }
+  gradients(g, out.loss, 1.0, wanted);
+  const PassTarget graph{&experiment.model(), &slots, &g};
+  CHECK(recompute.match(graph).size() == 2);
+  const PassEstimate estimate = recompute.estimate(graph);
+  CHECK(estimate.bytes[static_cast<size_t>(MemoryClass::saved_activations)] < 0);
+  CHECK(estimate.flops > 0);
+  CHECK(recompute.apply(graph).sites == 2);
+  CHECK_NOTHROW(verify(g, "recompute"));
+  CHECK(recompute.match(graph)[0].refused == "backward reads nothing of it");
+}
+
+TEST_CASE("the state of passes goes through checkpoints, and another recipe's is refused") {
+  const PassManager passes = make_passes(tiny_recipe({"freeze.layers=0"}));
+  CHECK_NOTHROW(passes.restore(passes.state()));
+  const PassManager more = make_passes(tiny_recipe({"freeze.layers=0", "recompute=on"}));
+  CHECK_THROWS_AS(more.restore(passes.state()), FileError);
+  CHECK_THROWS_AS(passes.restore(more.state()), FileError);
 }

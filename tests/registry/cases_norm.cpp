@@ -42,8 +42,16 @@ void add(std::vector<Case>& cases, const OpDef& op, std::span<const Size> sizes)
 
 void add_norm_cases(std::vector<Case>& cases) {
   const Size rows[] = {
-      {{7}},          {{1, 7}},       {{5, 3}, 1e-12}, {{2, 3, 17}}, {{0, 4}},
-      {{4, 0}},       {{3, 64}, 0.1}, {{200, 5}},      {{131, 129}}, {{2, 2, 2, 2, 2, 33}, 1e-6},
+      {{7}},
+      {{1, 7}},
+      {{5, 3}, 1e-12},
+      {{2, 3, 17}},
+      {{0, 4}},
+      {{4, 0}},
+      {{3, 64}, 0.1},
+      {{200, 5}},
+      {{131, 129}},
+      {{2, 2, 2, 2, 2, 33}, 1e-6},
       // One element a row: only epsilon is left, and a small one would leave only cancellation.
       {{3, 1}, 0.25},
       {{1, 1}, 0.5},

@@ -7,11 +7,11 @@
 #include <fstream>
 #include <limits>
 
-#include "tensor/core/whole_file.h"
 #include "report/run_folder.h"
 #include "sample_report.h"
 #include "temporary_folder.h"
 #include "tensor/core/error.h"
+#include "tensor/core/whole_file.h"
 
 using namespace lithe;
 

@@ -1,5 +1,5 @@
-// The plan against what really happens: planned peak = measured peak, and no value is read before it was
-// written or after it died.
+// The plan against what really happens: planned peak = measured peak, and no value is read before
+// it was written or after it died.
 #include <doctest/doctest.h>
 
 #include <numeric>
@@ -46,10 +46,9 @@ TEST_CASE("planned peak is the measured peak, within 1 % and to the alignment") 
 
 TEST_CASE("freezing and recompute lower the planned peak, as the plan says before the run") {
   const int64_t full = TinyRun().experiment.memory().predicted_peak_bytes;
-  const int64_t frozen =
-      TinyRun({"freeze.layers=0-1", "freeze.patterns=vit.embeddings.*"})
-          .experiment.memory()
-          .predicted_peak_bytes;
+  const int64_t frozen = TinyRun({"freeze.layers=0-1", "freeze.patterns=vit.embeddings.*"})
+                             .experiment.memory()
+                             .predicted_peak_bytes;
   const int64_t recomputed =
       TinyRun({"recompute.blocks=all"}).experiment.memory().predicted_peak_bytes;
   CHECK(frozen < full);

@@ -7,8 +7,8 @@
 #include <fstream>
 
 #include "io/safetensors.h"
-#include "train/tiny_run.h"
 #include "train/checkpoint.h"
+#include "train/tiny_run.h"
 #include "train/trainer.h"
 
 using namespace lithe;           // NOLINT
@@ -48,12 +48,15 @@ struct Run {
   Trainer trainer;
 };
 
-const std::vector<std::string> kNoisy = {
-    "train.steps=24",          "model.vit.hidden_dropout_prob=0.1",
-    "data.flip=true",          "checkpoint.every_steps=7",
-    "schedule.name=linear",    "schedule.warmup_steps=3",
-    "freeze.layers=0",         "recompute.blocks=1-2",
-    "model.vit.attention_probs_dropout_prob=0.1"};
+const std::vector<std::string> kNoisy = {"train.steps=24",
+                                         "model.vit.hidden_dropout_prob=0.1",
+                                         "data.flip=true",
+                                         "checkpoint.every_steps=7",
+                                         "schedule.name=linear",
+                                         "schedule.warmup_steps=3",
+                                         "freeze.layers=0",
+                                         "recompute.blocks=1-2",
+                                         "model.vit.attention_probs_dropout_prob=0.1"};
 
 }  // namespace
 
@@ -160,10 +163,10 @@ TEST_CASE("clipping by global norm bounds the step of plain SGD") {
 TEST_CASE("a run leaves the whole folder, and learns") {
   const std::atomic<bool> go{false};
   const Folder a("folder");
-  Run run(a.path, RunMode::kNew,
-          {"train.steps=120", "eval.every_steps=40", "data.synthetic_size=48",
-           "checkpoint.final=true", "checkpoint.every_steps=50", "checkpoint.keep=2",
-           "train.batch_size=12"});
+  Run run(
+      a.path, RunMode::kNew,
+      {"train.steps=120", "eval.every_steps=40", "data.synthetic_size=48", "checkpoint.final=true",
+       "checkpoint.every_steps=50", "checkpoint.keep=2", "train.batch_size=12"});
   const double first = run.trainer.evaluate().loss;
   RunSummary summary = run.trainer.run(go);
   summary.name = "tiny";
@@ -172,10 +175,10 @@ TEST_CASE("a run leaves the whole folder, and learns") {
   run.folder.write_memory(report);
   run.folder.write_summary(summary, &report);
   run.folder.write_report();
-  for (const char* file : {"recipe.yaml", "log.txt", "metrics.jsonl", "summary.json",
-                           "memory.json", "report.html", "model/model.safetensors",
-                           "model/config.json", "checkpoints/step-120/manifest.json",
-                           "checkpoints/step-100/manifest.json"}) {
+  for (const char* file :
+       {"recipe.yaml", "log.txt", "metrics.jsonl", "summary.json", "memory.json", "report.html",
+        "model/model.safetensors", "model/config.json", "checkpoints/step-120/manifest.json",
+        "checkpoints/step-100/manifest.json"}) {
     INFO(file);
     CHECK(fs::exists(a.path / file));
   }
@@ -199,8 +202,7 @@ TEST_CASE("a run leaves the whole folder, and learns") {
 TEST_CASE("a loss that is not finite ends the run with its own code") {
   const std::atomic<bool> go{false};
   const Folder a("nan");
-  Run run(a.path, RunMode::kNew,
-          {"optimizer.name=sgd", "optimizer.lr=1e30", "train.steps=20"});
+  Run run(a.path, RunMode::kNew, {"optimizer.name=sgd", "optimizer.lr=1e30", "train.steps=20"});
   try {
     run.trainer.run(go);
     FAIL("no error");
@@ -212,8 +214,8 @@ TEST_CASE("a loss that is not finite ends the run with its own code") {
 TEST_CASE("damaged checkpoints are refused and older ones stay") {
   const std::atomic<bool> go{false};
   const Folder a("damaged");
-  Run run(a.path, RunMode::kNew, {"train.steps=4", "checkpoint.every_steps=2",
-                                  "checkpoint.final=true"});
+  Run run(a.path, RunMode::kNew,
+          {"train.steps=4", "checkpoint.every_steps=2", "checkpoint.final=true"});
   run.trainer.run(go);
   const auto newest = newest_checkpoint(a.path / "checkpoints");
   REQUIRE(newest.has_value());

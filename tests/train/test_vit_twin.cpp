@@ -1,5 +1,5 @@
-// ViT against PyTorch: logits, loss, every parameter gradient and ten training steps, from the golden file
-// of tests/reference/make_vit_golden.py.
+// ViT against PyTorch: logits, loss, every parameter gradient and ten training steps, from the
+// golden file of tests/reference/make_vit_golden.py.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -70,8 +70,8 @@ void load(TinyRun& run, const SafetensorsFile& golden) {
 }
 
 bool undetermined(const std::string& name) {
-  // Softmax ignores a shift of its row, so the key bias has a true gradient of zero: what both sides
-  // compute is rounding noise, which Adam blows up to full-size steps.
+  // Softmax ignores a shift of its row, so the key bias has a true gradient of zero: what both
+  // sides compute is rounding noise, which Adam blows up to full-size steps.
   return name.ends_with("attention.attention.key.bias");
 }
 
@@ -159,7 +159,8 @@ TEST_CASE("ten AdamW steps of ViT are PyTorch's") {
     const std::array<float, 1> lr = {3e-3f};
     run.executor.write(run.update, step.lr, Tensor::from<float>({1}, lr));
     run.executor.run(run.update);
-    const double loss = static_cast<double>(run.executor.read(run.update, step.loss).as<float>()[0]);
+    const double loss =
+        static_cast<double>(run.executor.read(run.update, step.loss).as<float>()[0]);
     const double wanted = static_cast<double>(losses.as<float>()[static_cast<size_t>(i)]);
     INFO("step " << i);
     CHECK(std::abs(loss - wanted) < kTolerance * wanted);

@@ -38,10 +38,9 @@ ViTEmbeddings::ViTEmbeddings(SlotTable& slots, std::string path, const ViTConfig
       position_embeddings_(add_parameter("position_embeddings",
                                          {1, config.tokens(), config.hidden_size},
                                          Init::normal(config.initializer_range))),
-      projection_(child<Conv2d>("patch_embeddings.projection", config.num_channels,
-                              config.hidden_size, config.patch_size,
-                              static_cast<int>(config.patch_size), 0,
-                              Init::normal(config.initializer_range))) {}
+      projection_(child<Conv2d>(
+          "patch_embeddings.projection", config.num_channels, config.hidden_size, config.patch_size,
+          static_cast<int>(config.patch_size), 0, Init::normal(config.initializer_range))) {}
 
 ValueId ViTEmbeddings::forward(Graph& g, ValueId pixels, ValueId rng) const {
   const ModuleScope scope(g, *this);
@@ -92,10 +91,11 @@ ValueId ViTBlock::forward(Graph& g, ValueId x, ValueId rng) const {
     attrs.dropout = config_.attention_probs_dropout_prob;
     attrs.dropout_key = site_key(*this, 0);
   }
-  const ValueId context = attention(g, q, k, v, attrs, kNoValue, attrs.dropout > 0 ? rng : kNoValue);
-  const ValueId attended = maybe_dropout(
-      g, attention_output_.forward(g, reshape(g, context, g.shape(x))), rng,
-      config_.hidden_dropout_prob, site_key(*this, 1));
+  const ValueId context =
+      attention(g, q, k, v, attrs, kNoValue, attrs.dropout > 0 ? rng : kNoValue);
+  const ValueId attended =
+      maybe_dropout(g, attention_output_.forward(g, reshape(g, context, g.shape(x))), rng,
+                    config_.hidden_dropout_prob, site_key(*this, 1));
   const ValueId middle = add(g, attended, x);
 
   const ValueId wide = intermediate_.forward(g, norm_after_.forward(g, middle));
@@ -111,13 +111,12 @@ ViT::ViT(SlotTable& slots, const ViTConfig& config)
       blocks_(make_blocks()),
       norm_(child<LayerNorm>("vit.layernorm", config.hidden_size, config.layer_norm_eps)),
       classifier_(child<Linear>("classifier", config.hidden_size, config.num_labels, true,
-                              Init::normal(config.initializer_range))) {}
+                                Init::normal(config.initializer_range))) {}
 
 std::vector<ViTBlock*> ViT::make_blocks() {
   std::vector<ViTBlock*> blocks;
   for (int i = 0; i < config_.num_hidden_layers; ++i) {
-    blocks.push_back(
-        &block_child<ViTBlock>(fmt::format("vit.encoder.layer.{}", i), i, config_));
+    blocks.push_back(&block_child<ViTBlock>(fmt::format("vit.encoder.layer.{}", i), i, config_));
   }
   return blocks;
 }
@@ -135,8 +134,7 @@ ForwardOut ViT::build(Graph& g, const BuildOptions& options) const {
     x = block->forward(g, x, rng);
   }
   // Only the class token is classified, so the norm and what backward keeps of it are [B, H].
-  const ValueId token =
-      reshape(g, slice(g, x, 1, 0, 1), {options.batch, config_.hidden_size});
+  const ValueId token = reshape(g, slice(g, x, 1, 0, 1), {options.batch, config_.hidden_size});
   ForwardOut out;
   out.logits = classifier_.forward(g, norm_.forward(g, token));
   if (options.loss) {

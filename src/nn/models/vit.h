@@ -1,5 +1,5 @@
-// Vision transformer for image classification (Dosovitskiy et al. 2021), pre-norm, with the tensor names
-// of Hugging Face's ViTForImageClassification.
+// Vision transformer for image classification (Dosovitskiy et al. 2021), pre-norm, with the tensor
+// names of Hugging Face's ViTForImageClassification.
 #pragma once
 
 #include "nn/layers.h"

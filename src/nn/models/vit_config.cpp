@@ -42,9 +42,9 @@ ViTConfig ViTConfig::from_json(const nlohmann::json& config) {
 recipe::Schema ViTConfig::options() {
   using recipe::Type;
   recipe::Schema schema;
-  for (const char* key : {"hidden_size", "num_hidden_layers", "num_attention_heads",
-                          "intermediate_size", "image_size", "patch_size", "num_channels",
-                          "num_labels"}) {
+  for (const char* key :
+       {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+        "image_size", "patch_size", "num_channels", "num_labels"}) {
     schema.add({.key = key, .type = Type::integer, .help = "as in config.json", .min = 1});
   }
   for (const char* key : {"hidden_dropout_prob", "attention_probs_dropout_prob",

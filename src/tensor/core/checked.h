@@ -1,4 +1,5 @@
-// Checked 64-bit arithmetic: sizes come from files and recipes, so an overflow is an error, never a wrap.
+// Checked 64-bit arithmetic: sizes come from files and recipes, so an overflow is an error, never a
+// wrap.
 #pragma once
 
 #include <cstdint>

@@ -34,12 +34,12 @@ class Error : public std::runtime_error {
 };
 
 // One named type for each exit code; `throw FileError("safetensors", "header of {} bytes ...", n)`.
-#define LITHE_ERROR_TYPE(Name, Code)                                                   \
-  class Name : public Error {                                                          \
-   public:                                                                             \
-    template <typename... Args>                                                        \
+#define LITHE_ERROR_TYPE(Name, Code)                                                        \
+  class Name : public Error {                                                               \
+   public:                                                                                  \
+    template <typename... Args>                                                             \
     explicit Name(std::string_view where, fmt::format_string<Args...> text, Args&&... args) \
-        : Error(Code, where, fmt::format(text, std::forward<Args>(args)...)) {}        \
+        : Error(Code, where, fmt::format(text, std::forward<Args>(args)...)) {}             \
   }
 
 LITHE_ERROR_TYPE(UsageError, ExitCode::kUsage);          // bad option, recipe or configuration

@@ -40,10 +40,11 @@ class CpuMemory final : public DeviceMemory {
   void* allocate(int64_t bytes, std::string_view what) override {
     const int64_t available = available_bytes();
     if (bytes > available) {
-      throw MemoryError("memory",
-                        "{} needs {} bytes, {} has {} free; lower the batch size, or use the freeze "
-                        "or recompute pass",
-                        what, bytes, description(), available);
+      throw MemoryError(
+          "memory",
+          "{} needs {} bytes, {} has {} free; lower the batch size, or use the freeze "
+          "or recompute pass",
+          what, bytes, description(), available);
     }
     void* block = ::operator new(static_cast<size_t>(bytes > 0 ? bytes : 1), kAlignment);
     count(bytes);

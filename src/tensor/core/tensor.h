@@ -1,5 +1,6 @@
 // A tensor in host memory: dtype, shape and shared, 64-byte aligned storage; contiguous, row-major.
-// Used at the borders (files, batches, golden values). Inside a step the plan places values in the arena.
+// Used at the borders (files, batches, golden values). Inside a step the plan places values in the
+// arena.
 #pragma once
 
 #include <cstddef>
@@ -63,14 +64,19 @@ class Tensor {
   std::shared_ptr<std::byte> storage_;
 };
 
-// Calls f.operator()<T>() with the C++ type of a floating dtype; `where` names the caller in the error.
+// Calls f.operator()<T>() with the C++ type of a floating dtype; `where` names the caller in the
+// error.
 template <typename F>
 decltype(auto) dispatch_floating(DType dtype, std::string_view where, F&& f) {
   switch (dtype) {
-    case DType::f64: return f.template operator()<double>();
-    case DType::f32: return f.template operator()<float>();
-    case DType::bf16: return f.template operator()<bf16>();
-    case DType::f16: return f.template operator()<f16>();
+    case DType::f64:
+      return f.template operator()<double>();
+    case DType::f32:
+      return f.template operator()<float>();
+    case DType::bf16:
+      return f.template operator()<bf16>();
+    case DType::f16:
+      return f.template operator()<f16>();
     default:
       throw ShapeError(where, "{} is not a floating type; cast to fp32, fp64, bf16 or fp16 first",
                        dtype_name(dtype));
@@ -81,13 +87,20 @@ decltype(auto) dispatch_floating(DType dtype, std::string_view where, F&& f) {
 template <typename F>
 decltype(auto) dispatch_any(DType dtype, std::string_view where, F&& f) {
   switch (dtype) {
-    case DType::i8: return f.template operator()<int8_t>();
-    case DType::u8: return f.template operator()<uint8_t>();
-    case DType::i32: return f.template operator()<int32_t>();
-    case DType::i64: return f.template operator()<int64_t>();
-    case DType::boolean: return f.template operator()<bool>();
-    case DType::i4: throw ShapeError(where, "int4 is packed; unpack it first");
-    default: return dispatch_floating(dtype, where, std::forward<F>(f));
+    case DType::i8:
+      return f.template operator()<int8_t>();
+    case DType::u8:
+      return f.template operator()<uint8_t>();
+    case DType::i32:
+      return f.template operator()<int32_t>();
+    case DType::i64:
+      return f.template operator()<int64_t>();
+    case DType::boolean:
+      return f.template operator()<bool>();
+    case DType::i4:
+      throw ShapeError(where, "int4 is packed; unpack it first");
+    default:
+      return dispatch_floating(dtype, where, std::forward<F>(f));
   }
 }
 

@@ -24,14 +24,19 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
 std::string advice(int code) {
   switch (code) {
     case ENOSPC:
-    case EDQUOT: return "free disk space or choose another folder with --out DIR";
-    case EFBIG: return "raise the file size limit (ulimit -f)";
+    case EDQUOT:
+      return "free disk space or choose another folder with --out DIR";
+    case EFBIG:
+      return "raise the file size limit (ulimit -f)";
     case EACCES:
     case EPERM:
-    case EROFS: return "choose a folder that you may write with --out DIR";
+    case EROFS:
+      return "choose a folder that you may write with --out DIR";
     case ENOENT:
-    case ENOTDIR: return "check that the folder exists";
-    default: return "check the disk and the path";
+    case ENOTDIR:
+      return "check that the folder exists";
+    default:
+      return "check the disk and the path";
   }
 }
 

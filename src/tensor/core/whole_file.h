@@ -1,5 +1,5 @@
-// Files as wholes: they appear complete or not at all (written under a temporary name in the same folder,
-// synced, renamed; a crash leaves the old file in place), and are read at once.
+// Files as wholes: they appear complete or not at all (written under a temporary name in the same
+// folder, synced, renamed; a crash leaves the old file in place), and are read at once.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +41,8 @@ std::string read_whole_file(const std::filesystem::path& path);
 // Writes all of `bytes` to an open descriptor, going on after signals; false leaves errno set.
 bool write_all(int descriptor, std::string_view bytes);
 
-// fsync of a folder, so that a rename in it reaches the disk; file systems that refuse are accepted.
+// fsync of a folder, so that a rename in it reaches the disk; file systems that refuse are
+// accepted.
 void sync_folder(const std::filesystem::path& folder);
 
 }  // namespace lithe

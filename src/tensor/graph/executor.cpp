@@ -26,8 +26,8 @@ Executor::Executor(std::shared_ptr<DeviceMemory> memory, KernelLookup lookup,
   int64_t total = 0;
   for (SlotId s = 0; s < slots.size(); ++s) {
     slot_offset_.push_back(total);
-    total = checked_add(total,
-                        round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
+    total =
+        checked_add(total, round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
   }
   slots_block_ = Block(memory_, total, "weights and optimizer state");
 }

@@ -17,7 +17,8 @@ using KernelLookup = Kernel (*)(const OpDef&);
 
 class Executor;
 
-// A planned graph bound to an executor's memory. Valid while the executor lives and its blocks stay.
+// A planned graph bound to an executor's memory. Valid while the executor lives and its blocks
+// stay.
 class Program {
  public:
   const Graph& graph() const { return *graph_; }

@@ -21,7 +21,8 @@ std::vector<ParameterGradient> build_gradients(Graph& graph, ValueId loss, Value
   for (ValueId v : wanted) {
     needs[static_cast<size_t>(v)] = true;
   }
-  // A value needs a gradient when it depends on a wanted leaf; the rest of the graph stays untouched.
+  // A value needs a gradient when it depends on a wanted leaf; the rest of the graph stays
+  // untouched.
   const std::vector<NodeId> order = graph.order();
   for (NodeId n : order) {
     bool any = false;
@@ -66,9 +67,10 @@ std::vector<ParameterGradient> build_gradients(Graph& graph, ValueId loss, Value
     }
     if (arrived && passes) {
       if (graph.node(n).op->grad == nullptr) {
-        throw GraphError(graph.node_name(n),
-                         "has no gradient rule, but a gradient must pass it; freeze what lies below "
-                         "it or expand it to its definition first");
+        throw GraphError(
+            graph.node_name(n),
+            "has no gradient rule, but a gradient must pass it; freeze what lies below "
+            "it or expand it to its definition first");
       }
       graph.set_scope(graph.node(n).scope);
       GradContext context(graph, n, needs, partial, add);

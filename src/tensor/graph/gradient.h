@@ -46,10 +46,10 @@ struct ParameterGradient {
   ValueId gradient = kNoValue;
 };
 
-// Appends the backward nodes of `loss` (with gradient `seed`, of the loss's shape) for `wanted` leaves
-// and returns the gradients that exist, in the order in which they become complete. Values are
-// marked as gradients. `add` joins the contributions of several readers. Throws GraphError where a
-// gradient must pass an op that has none.
+// Appends the backward nodes of `loss` (with gradient `seed`, of the loss's shape) for `wanted`
+// leaves and returns the gradients that exist, in the order in which they become complete. Values
+// are marked as gradients. `add` joins the contributions of several readers. Throws GraphError
+// where a gradient must pass an op that has none.
 std::vector<ParameterGradient> build_gradients(Graph& graph, ValueId loss, ValueId seed,
                                                std::span<const ValueId> wanted, const OpDef& add);
 

@@ -1,5 +1,5 @@
-// The step graph: one forward (and backward, and update) at one shape, as typed values without data.
-// Building, rewriting and planning need neither a device nor weights.
+// The step graph: one forward (and backward, and update) at one shape, as typed values without
+// data. Building, rewriting and planning need neither a device nor weights.
 #pragma once
 
 #include <initializer_list>
@@ -87,7 +87,8 @@ class Graph {
   std::vector<NodeId> order() const;  // the live nodes, in order
   const std::vector<ValueId>& leaves() const { return leaves_; }
 
-  // "vit.encoder.layer.3.attention/softmax": for reports and errors; outputs after the first get "#i".
+  // "vit.encoder.layer.3.attention/softmax": for reports and errors; outputs after the first get
+  // "#i".
   std::string name(ValueId v) const;
   std::string node_name(NodeId n) const;
   const Scope& scope(ScopeId s) const { return scopes_[static_cast<size_t>(s)]; }
@@ -161,7 +162,9 @@ class InferContext {
     }
     outputs_[static_cast<size_t>(count_++)] = {dtype, shape};
   }
-  std::span<const OutputSpec> outputs() const { return {outputs_.data(), static_cast<size_t>(count_)}; }
+  std::span<const OutputSpec> outputs() const {
+    return {outputs_.data(), static_cast<size_t>(count_)};
+  }
 
   // ---- checks; each throws ShapeError naming the op
   void expect_inputs(int least, int most = -1) const;

@@ -1,5 +1,5 @@
-// What the engine knows of an op: one constant table entry each. The graph never switches on an op's
-// identity; everything it does with a node goes through these functions.
+// What the engine knows of an op: one constant table entry each. The graph never switches on an
+// op's identity; everything it does with a node goes through these functions.
 #pragma once
 
 #include <array>
@@ -34,13 +34,14 @@ class Attrs {
 
   Attrs() = default;
   template <typename T>
-    requires(!std::is_same_v<std::remove_cvref_t<T>, Attrs>)
-  Attrs(const T& value) : type_(&kTag<T>) {  // NOLINT: implicit on purpose
+  requires(!std::is_same_v<std::remove_cvref_t<T>, Attrs>) Attrs(const T& value)
+      : type_(&kTag<T>) {  // NOLINT: implicit on purpose
     static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kBytes);
     std::memcpy(bytes_.data(), &value, sizeof(T));
   }
 
-  // The struct stored; a default-constructed one when nothing was. Throws GraphError on another type.
+  // The struct stored; a default-constructed one when nothing was. Throws GraphError on another
+  // type.
   template <typename T>
   T as() const {
     T out{};
@@ -107,12 +108,6 @@ struct KernelArgs {
 };
 
 using Kernel = void (*)(const KernelArgs&);
-
-// Arithmetic and unavoidable traffic of one node, for floors and profiles.
-struct Cost {
-  double flops = 0;
-  double bytes = 0;  // every input read once, every output written once
-};
 
 struct OpDef {
   std::string_view name;

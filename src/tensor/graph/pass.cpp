@@ -9,13 +9,13 @@ namespace lithe {
 std::vector<std::string> PassManager::preview(const PassTarget& target) const {
   std::vector<std::string> lines;
   for (const auto& pass : passes_) {
-    if (pass->stage() == Pass::Stage::graph && target.graph == nullptr) {
+    if (pass->stage() != (target.graph == nullptr ? Pass::Stage::model : Pass::Stage::graph)) {
       continue;
     }
     const std::vector<Site> sites = pass->match(target);
-    const auto refused = std::count_if(sites.begin(), sites.end(),
-                                       [](const Site& s) { return !s.refused.empty(); });
-    lines.push_back(fmt::format("{}: {} sites, {} refused", pass->name(),
+    const auto refused =
+        std::count_if(sites.begin(), sites.end(), [](const Site& s) { return !s.refused.empty(); });
+    lines.push_back(fmt::format("{}: will change {} sites ({} refused)", pass->name(),
                                 static_cast<int64_t>(sites.size()) - refused, refused));
   }
   return lines;
@@ -42,8 +42,9 @@ std::vector<PassReport> PassManager::apply(Pass::Stage stage, const PassTarget& 
         verify(*target.graph, pass->name());
       }
     } catch (const Error& e) {
-      throw Error(e.code(), fmt::format("pass {}", pass->name()),
-                  fmt::format("{} (passes already run: {})", e.what(), done.empty() ? "none" : done));
+      throw Error(
+          e.code(), fmt::format("pass {}", pass->name()),
+          fmt::format("{} (passes already run: {})", e.what(), done.empty() ? "none" : done));
     }
     done += done.empty() ? "" : ", ";
     done += pass->name();
@@ -71,13 +72,15 @@ void PassManager::restore(const nlohmann::json& state) const {
   for (const auto& pass : passes_) {
     const auto it = state.find(std::string(pass->name()));
     if (it == state.end()) {
-      throw FileError("checkpoint", "holds no state of the pass '{}'; resume with the recipe it was made with",
+      throw FileError("checkpoint",
+                      "holds no state of the pass '{}'; resume with the recipe it was made with",
                       pass->name());
     }
     pass->restore(*it);
   }
   if (state.size() != passes_.size()) {
-    throw FileError("checkpoint", "holds {} passes, the recipe has {}; resume with the recipe it was made with",
+    throw FileError("checkpoint",
+                    "holds {} passes, the recipe has {}; resume with the recipe it was made with",
                     state.size(), passes_.size());
   }
 }

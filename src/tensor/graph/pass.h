@@ -1,5 +1,6 @@
-// The one shape of every pass (freeze, recompute, codecs, quantize, prune, adapters). A model pass decides
-// on the module tree, before graphs are built; a graph pass rewrites a step graph after its backward.
+// The one shape of every pass (freeze, recompute, codecs, quantize, prune, adapters). A model pass
+// decides on the module tree, before graphs are built; a graph pass rewrites a step graph after its
+// backward.
 #pragma once
 
 #include <memory>
@@ -37,7 +38,7 @@ struct Site {
 // What a pass expects to change, before it does; negative numbers are savings.
 struct PassEstimate {
   MemoryByClass bytes{};
-  double flops = 0;       // per step
+  double flops = 0;  // per step
   int64_t file_bytes = 0;
 };
 
@@ -57,8 +58,8 @@ class Pass {
   virtual ~Pass() = default;
   virtual std::string_view name() const = 0;
   virtual Stage stage() const = 0;
-  // The sites that the recipe's selectors name. A selector that names nothing throws UsageError with
-  // the nearest path.
+  // The sites that the recipe's selectors name. A selector that names nothing throws UsageError
+  // with the nearest path.
   virtual std::vector<Site> match(const PassTarget& target) const = 0;
   virtual PassEstimate estimate(const PassTarget& target) const = 0;
   virtual PassReport apply(const PassTarget& target) = 0;
@@ -80,15 +81,16 @@ struct PassKind {
   std::unique_ptr<Pass> (*make)(const recipe::Recipe& section);
 };
 
-// Runs passes in their order and verifies after each; a failure names the pass, its site where known
-// and the passes already run.
+// Runs passes in their order and verifies after each; a failure names the pass, its site where
+// known and the passes already run.
 class PassManager {
  public:
   void add(std::unique_ptr<Pass> pass) { passes_.push_back(std::move(pass)); }
   bool empty() const { return passes_.empty(); }
   const std::vector<std::unique_ptr<Pass>>& passes() const { return passes_; }
 
-  // What would change, one line a pass, before anything does.
+  // What would change, one line a pass, before anything does; of the graph passes where the target
+  // has a graph, else of the model passes.
   std::vector<std::string> preview(const PassTarget& target) const;
   std::vector<PassReport> apply_model(const PassTarget& target) const;
   std::vector<PassReport> apply_graph(const PassTarget& target) const;

@@ -55,7 +55,8 @@ class Liveness {
         group(v).first = static_cast<int>(p);
       }
       for (const AliasRule& rule : g_.node(n).op->aliases) {
-        if (rule.kind == Alias::view || rule.kind == Alias::mutate) {
+        if ((rule.kind == Alias::view || rule.kind == Alias::mutate) &&
+            rule.input < g_.node(n).input_count) {
           if (const ValueId in = g_.in(n, rule.input); in != kNoValue) {
             group(g_.output(n, rule.output)).parent = root(in);
           }
@@ -69,8 +70,8 @@ class Liveness {
     for (int p = 0; p < end; ++p) {
       const NodeId n = order_[static_cast<size_t>(p)];
       // A view moves no data, so it does not make a forward value a saved one; its readers do.
-      const bool saves = g_.node(n).phase != Phase::forward &&
-                         g_.node(n).op->aliases[0].kind != Alias::view;
+      const bool saves =
+          g_.node(n).phase != Phase::forward && g_.node(n).op->aliases[0].kind != Alias::view;
       for (ValueId v : g_.inputs(n)) {
         if (v == kNoValue) {
           continue;
@@ -153,8 +154,8 @@ struct Interval {
   int last;
 };
 
-// Puts the buffers down in the given sequence, each into the smallest gap that holds it, and returns
-// the size needed; gives up when `limit` is reached.
+// Puts the buffers down in the given sequence, each into the smallest gap that holds it, and
+// returns the size needed; gives up when `limit` is reached.
 int64_t place_in(const std::vector<int32_t>& sequence, const std::vector<Buffer>& buffers,
                  int64_t limit, std::vector<int64_t>& offsets) {
   std::vector<Interval> placed;  // by offset
@@ -182,9 +183,8 @@ int64_t place_in(const std::vector<int32_t>& sequence, const std::vector<Buffer>
     if (total >= limit) {
       return total;
     }
-    const auto where = std::upper_bound(
-        placed.begin(), placed.end(), offset,
-        [](int64_t o, const Interval& i) { return o < i.offset; });
+    const auto where = std::upper_bound(placed.begin(), placed.end(), offset,
+                                        [](int64_t o, const Interval& i) { return o < i.offset; });
     placed.insert(where, {offset, offset + b.bytes, b.first, b.last});
   }
   return total;
@@ -208,9 +208,12 @@ int64_t place_buffers(std::vector<Buffer>& buffers, int64_t lower_bound) {
   for (int rule = 0; rule < 4 && best > lower_bound; ++rule) {
     std::stable_sort(sequence.begin(), sequence.end(), [&](int32_t a, int32_t b) {
       switch (rule) {
-        case 0: return span_of(a) != span_of(b) ? span_of(a) > span_of(b) : a < b;
-        case 1: return bytes_of(a) != bytes_of(b) ? bytes_of(a) > bytes_of(b) : a < b;
-        case 2: return first_of(a) != first_of(b) ? first_of(a) < first_of(b) : a < b;
+        case 0:
+          return span_of(a) != span_of(b) ? span_of(a) > span_of(b) : a < b;
+        case 1:
+          return bytes_of(a) != bytes_of(b) ? bytes_of(a) > bytes_of(b) : a < b;
+        case 2:
+          return first_of(a) != first_of(b) ? first_of(a) < first_of(b) : a < b;
         default: {
           const auto area = [&](int32_t i) {
             return static_cast<double>(bytes_of(i)) * static_cast<double>(span_of(i) + 1);
@@ -277,6 +280,10 @@ Plan make_plan(const Graph& graph, DeviceKind device) {
     }
   }
 
+  // Checked first: once this sum fits in 64 bits, every sum of live buffers below does.
+  for (const Buffer& b : plan.buffers) {
+    plan.naive_bytes = checked_add(plan.naive_bytes, b.bytes);
+  }
   const std::vector<MemoryByClass> timeline = plan.timeline();
   for (size_t p = 0; p < timeline.size(); ++p) {
     const int64_t sum = std::accumulate(timeline[p].begin(), timeline[p].end(), int64_t{0});
@@ -285,9 +292,6 @@ Plan make_plan(const Graph& graph, DeviceKind device) {
       plan.peak_position = static_cast<int>(p);
       plan.peak_by_class = timeline[p];
     }
-  }
-  for (const Buffer& b : plan.buffers) {
-    plan.naive_bytes = checked_add(plan.naive_bytes, b.bytes);
   }
   plan.arena_bytes = place_buffers(plan.buffers, plan.live_peak_bytes);
   plan.peak_by_class[static_cast<size_t>(MemoryClass::temporaries)] +=

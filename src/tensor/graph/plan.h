@@ -21,7 +21,7 @@ struct Placement {
 struct Buffer {
   ValueId value = kNoValue;  // the first value in it; kNoValue: scratch of node `scratch_of`
   NodeId scratch_of = kNoNode;
-  int64_t bytes = 0;   // rounded up to kArenaAlignment
+  int64_t bytes = 0;  // rounded up to kArenaAlignment
   int64_t offset = 0;
   int first = 0;  // positions in the order, both included; -1: written before the step
   int last = 0;
@@ -39,7 +39,8 @@ struct Plan {
   int64_t live_peak_bytes = 0;  // largest sum of live buffers: no plan can be smaller
   int64_t naive_bytes = 0;      // sum of all buffers, as if nothing were reused
   int peak_position = 0;        // where live_peak_bytes occurs
-  MemoryByClass peak_by_class{};   // live at peak_position; the arena's unused rest counts as temporaries
+  MemoryByClass
+      peak_by_class{};  // live at peak_position; the arena's unused rest counts as temporaries
   std::vector<MemoryByClass> timeline() const;  // live bytes by class at each position
 };
 

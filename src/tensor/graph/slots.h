@@ -1,5 +1,6 @@
-// Slots: the tensors that outlive a step (weights, optimizer state, gradient accumulators, buffers).
-// Graphs are rebuilt at will and refer to slots by number; one table lives for the whole run.
+// Slots: the tensors that outlive a step (weights, optimizer state, gradient accumulators,
+// buffers). Graphs are rebuilt at will and refer to slots by number; one table lives for the whole
+// run.
 #pragma once
 
 #include <deque>
@@ -39,7 +40,7 @@ struct Slot {
 
 class SlotTable {
  public:
-  SlotId add(Slot slot);  // throws GraphError when the name is taken
+  SlotId add(Slot slot);                     // throws GraphError when the name is taken
   SlotId find(std::string_view name) const;  // kNoSlot when absent
   Slot& operator[](SlotId id) { return slots_[static_cast<size_t>(id)]; }
   const Slot& operator[](SlotId id) const { return slots_[static_cast<size_t>(id)]; }

@@ -8,9 +8,9 @@
 namespace lithe {
 
 // Checks that operands are defined before they are read, shapes and dtypes are what the ops infer,
-// slots are overwritten at most once and never read afterwards, only trainable parameters and states
-// are overwritten, and input names are unique. Throws GraphError naming `after` (the pass that ran), the node
-// and both shapes.
+// slots are overwritten at most once and never read afterwards, only trainable parameters and
+// states are overwritten, and input names are unique. Throws GraphError naming `after` (the pass
+// that ran), the node and both shapes.
 void verify(const Graph& graph, std::string_view after);
 
 }  // namespace lithe

@@ -51,43 +51,66 @@ const OpDef activation_grad_op = {.name = "activation_grad",
                                   .cpu = activation_grad_cpu};
 
 std::optional<Activation> activation_from_name(std::string_view name) {
-  if (name == "gelu") return Activation::gelu;
+  if (name == "gelu")
+    return Activation::gelu;
   if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_tanh") {
     return Activation::gelu_tanh;
   }
-  if (name == "quick_gelu") return Activation::quick_gelu;
-  if (name == "silu" || name == "swish") return Activation::silu;
-  if (name == "relu") return Activation::relu;
-  if (name == "tanh") return Activation::tanh;
-  if (name == "sigmoid") return Activation::sigmoid;
-  if (name == "none" || name == "linear") return Activation::none;
+  if (name == "quick_gelu")
+    return Activation::quick_gelu;
+  if (name == "silu" || name == "swish")
+    return Activation::silu;
+  if (name == "relu")
+    return Activation::relu;
+  if (name == "tanh")
+    return Activation::tanh;
+  if (name == "sigmoid")
+    return Activation::sigmoid;
+  if (name == "none" || name == "linear")
+    return Activation::none;
   return std::nullopt;
 }
 
 std::string_view activation_name(Activation kind) {
   switch (kind) {
-    case Activation::none: return "linear";
-    case Activation::gelu: return "gelu";
-    case Activation::gelu_tanh: return "gelu_new";
-    case Activation::quick_gelu: return "quick_gelu";
-    case Activation::silu: return "silu";
-    case Activation::relu: return "relu";
-    case Activation::tanh: return "tanh";
-    case Activation::sigmoid: return "sigmoid";
+    case Activation::none:
+      return "linear";
+    case Activation::gelu:
+      return "gelu";
+    case Activation::gelu_tanh:
+      return "gelu_new";
+    case Activation::quick_gelu:
+      return "quick_gelu";
+    case Activation::silu:
+      return "silu";
+    case Activation::relu:
+      return "relu";
+    case Activation::tanh:
+      return "tanh";
+    case Activation::sigmoid:
+      return "sigmoid";
   }
   return "";
 }
 
 ValueId activation(Graph& graph, ValueId x, Activation kind) {
   switch (kind) {
-    case Activation::none: return x;
-    case Activation::gelu: return graph.emit(gelu_op, {x}, ActivationAttrs{kind});
-    case Activation::gelu_tanh: return graph.emit(gelu_tanh_op, {x}, ActivationAttrs{kind});
-    case Activation::quick_gelu: return graph.emit(quick_gelu_op, {x}, ActivationAttrs{kind});
-    case Activation::silu: return graph.emit(silu_op, {x}, ActivationAttrs{kind});
-    case Activation::relu: return graph.emit(relu_op, {x}, ActivationAttrs{kind});
-    case Activation::tanh: return graph.emit(tanh_op, {x}, ActivationAttrs{kind});
-    case Activation::sigmoid: return graph.emit(sigmoid_op, {x}, ActivationAttrs{kind});
+    case Activation::none:
+      return x;
+    case Activation::gelu:
+      return graph.emit(gelu_op, {x}, ActivationAttrs{kind});
+    case Activation::gelu_tanh:
+      return graph.emit(gelu_tanh_op, {x}, ActivationAttrs{kind});
+    case Activation::quick_gelu:
+      return graph.emit(quick_gelu_op, {x}, ActivationAttrs{kind});
+    case Activation::silu:
+      return graph.emit(silu_op, {x}, ActivationAttrs{kind});
+    case Activation::relu:
+      return graph.emit(relu_op, {x}, ActivationAttrs{kind});
+    case Activation::tanh:
+      return graph.emit(tanh_op, {x}, ActivationAttrs{kind});
+    case Activation::sigmoid:
+      return graph.emit(sigmoid_op, {x}, ActivationAttrs{kind});
   }
   throw GraphError("activation", "unknown kind {}", static_cast<int>(kind));
 }

@@ -14,8 +14,8 @@ enum class Activation : uint8_t { none, gelu, gelu_tanh, quick_gelu, silu, relu,
 std::optional<Activation> activation_from_name(std::string_view name);
 std::string_view activation_name(Activation kind);  // its name in Hugging Face configs
 
-// gelu: x Phi(x) with the exact erf; gelu_tanh: its tanh approximation; quick_gelu: x sigmoid(1.702 x);
-// silu: x sigmoid(x). Backward keeps x, for relu, tanh and sigmoid y. `none` returns x itself.
+// gelu: x Phi(x) with the exact erf; gelu_tanh: its tanh approximation; quick_gelu: x sigmoid(1.702
+// x); silu: x sigmoid(x). Backward keeps x, for relu, tanh and sigmoid y. `none` returns x itself.
 ValueId activation(Graph& graph, ValueId x, Activation kind);
 
 extern const OpDef gelu_op, gelu_tanh_op, quick_gelu_op, silu_op, relu_op, tanh_op, sigmoid_op;

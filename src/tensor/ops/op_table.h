@@ -1,5 +1,5 @@
-// The op table: every op by name, and the kernels of each device. Registration of an op is its line in
-// op_table.cpp, of its CUDA kernel the line in kernels_cuda.cu.
+// The op table: every op by name, and the kernels of each device. Registration of an op is its line
+// in op_table.cpp, of its CUDA kernel the line in kernels_cuda.cu.
 #pragma once
 
 #include <span>

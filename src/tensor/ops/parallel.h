@@ -11,8 +11,8 @@ namespace lithe {
 // Below this many elements a parallel region costs more than it saves.
 inline constexpr int64_t kParallelGrain = 16384;
 
-// Calls body(begin, end) on contiguous ranges of [0, n); `cost` is the work of one item in elements.
-// The split depends on n and the number of threads only.
+// Calls body(begin, end) on contiguous ranges of [0, n); `cost` is the work of one item in
+// elements. The split depends on n and the number of threads only.
 template <typename Body>
 void parallel_for(int64_t n, int64_t cost, Body&& body) {
   const int threads = omp_get_max_threads();
