@@ -5,9 +5,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 train=${1:?usage: scripts/demo.sh TRAIN_PROGRAM}
-# Threads that wait by sleeping lose less where other programs share the cores.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-
 recipe=configs/quickstart/vit_fashion_mnist.yaml
 out=runs/demo
 
