@@ -75,14 +75,18 @@ NameMatch match_names(const Model& model, const SafetensorsFolder& folder) {
 }
 
 void load_weights(const Model& model, const SafetensorsFolder& folder,
+                  const std::vector<std::string>& names,
                   const std::function<void(SlotId, const Tensor&)>& put) {
+  const std::set<std::string_view> wanted(names.begin(), names.end());
   for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
-    if (!folder.contains(slot.name)) {
+    if (!wanted.contains(slot.name)) {
       return;
     }
     const Tensor value = from_file_layout(folder.read(slot.name), p.layout);
     if (value.shape() != slot.shape) {
-      throw FileError("weights", "'{}' is {} in the file, the model has {}; check config.json",
+      throw FileError("weights",
+                      "'{}' is {} in the file, the model has {}; check config.json, or draw it "
+                      "anew with model.reinit",
                       slot.name, value.shape(), slot.shape);
     }
     put(p.slot, value.to(slot.dtype));

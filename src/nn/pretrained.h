@@ -18,9 +18,10 @@ struct NameMatch {
 };
 NameMatch match_names(const Model& model, const SafetensorsFolder& folder);
 
-// Calls put(slot, value) for every parameter that the folder has, converted to the slot's dtype and
+// Calls put(slot, value) for every parameter named in `names`, converted to the slot's dtype and
 // layout. Throws FileError for a shape that does not fit, naming the tensor and both shapes.
 void load_weights(const Model& model, const SafetensorsFolder& folder,
+                  const std::vector<std::string>& names,
                   const std::function<void(SlotId, const Tensor&)>& put);
 
 // Writes model.safetensors and config.json into `folder`; get(slot) gives a value.

@@ -30,10 +30,12 @@ Schema model_options() {
             .type = Type::boolean,
             .fallback = false,
             .help = "accept tensors in the file that the model does not have"})
-      .add({.key = "allow_missing",
-            .type = Type::string_list,
-            .fallback = std::vector<std::string>{},
-            .help = "parameters that may be absent from the file (a new head); * and ? allowed"})
+      .add(
+          {.key = "reinit",
+           .type = Type::string_list,
+           .fallback = std::vector<std::string>{},
+           .help =
+               "parameters to draw from the seed instead of loading (a new head); * and ? allowed"})
       .add({.key = "attention",
             .type = Type::string,
             .fallback = std::string("fused"),

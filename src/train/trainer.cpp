@@ -154,20 +154,21 @@ void Trainer::load_initial_weights() {
   }
   const SafetensorsFolder weights = SafetensorsFolder::open(model.string("path"));
   const nn::NameMatch match = nn::match_names(experiment_.model(), weights);
-  const std::vector<std::string> may_miss = model.strings("allow_missing");
-  std::vector<std::string> missing;
-  for (const std::string& name : match.missing) {
-    if (std::none_of(may_miss.begin(), may_miss.end(),
-                     [&](const std::string& pattern) { return glob_match(pattern, name); })) {
-      missing.push_back(name);
-    }
-  }
+  const std::vector<std::string> reinit = model.strings("reinit");
+  const auto drawn_anew = [&](const std::string& name) {
+    return std::any_of(reinit.begin(), reinit.end(),
+                       [&](const std::string& pattern) { return glob_match(pattern, name); });
+  };
+  std::vector<std::string> missing = match.missing;
+  std::erase_if(missing, drawn_anew);
   folder_.log().info("weights: {} matched, {} missing, {} unexpected in {}", match.matched.size(),
                      match.missing.size(), match.unexpected.size(), model.string("path"));
   if (!missing.empty()) {
-    throw FileError("weights",
-                    "{} lacks {} of the model's tensors ({}); allow them with model.allow_missing",
-                    model.string("path"), missing.size(), join_names(missing));
+    throw FileError(
+        "weights",
+        "{} lacks {} of the model's tensors ({}); name those that shall be drawn anew in "
+        "model.reinit",
+        model.string("path"), missing.size(), join_names(missing));
   }
   if (!match.unexpected.empty() && !model.boolean("allow_unexpected")) {
     throw FileError(
@@ -175,7 +176,9 @@ void Trainer::load_initial_weights() {
         "{} has {} tensors that the model lacks ({}); allow them with model.allow_unexpected=true",
         model.string("path"), match.unexpected.size(), join_names(match.unexpected));
   }
-  nn::load_weights(experiment_.model(), weights,
+  std::vector<std::string> wanted = match.matched;
+  std::erase_if(wanted, drawn_anew);
+  nn::load_weights(experiment_.model(), weights, wanted,
                    [&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
 }
 

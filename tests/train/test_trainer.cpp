@@ -245,3 +245,37 @@ TEST_CASE("what does not fit is refused before allocating") {
     CHECK(std::string(e.what()).find("recompute") != std::string::npos);
   }
 }
+
+TEST_CASE("pretrained weights are loaded, and a head of another size is drawn anew on request") {
+  const std::atomic<bool> go{false};
+  const Folder a("pretrained_a");
+  Run first(a.path, RunMode::kNew, {"train.steps=2", "checkpoint.final=true"});
+  first.trainer.run(go);
+  const std::vector<std::string> load = {"model.path=" + (a.path / "model").string(),
+                                         "model.weights=pretrained"};
+  const Folder b("pretrained_b");
+  Run same(b.path, RunMode::kNew, load);
+  for (SlotId s = 0; s < same.experiment.slots().size(); ++s) {
+    if (same.experiment.slots()[s].kind == SlotKind::parameter) {
+      CHECK(same_bits(same.trainer.executor().read_slot(s), first.trainer.executor().read_slot(s)));
+    }
+  }
+  std::vector<std::string> other_head = load;
+  other_head.emplace_back("model.vit.num_labels=7");
+  const Folder c("pretrained_c");
+  try {
+    const Run refused(c.path, RunMode::kNew, other_head);
+    FAIL("no error");
+  } catch (const FileError& e) {
+    CHECK(std::string(e.what()).find("model.reinit") != std::string::npos);
+  }
+  other_head.emplace_back("model.reinit=classifier.*");
+  const Folder d("pretrained_d");
+  Run headless(d.path, RunMode::kNew, other_head);
+  const SlotTable& slots = headless.experiment.slots();
+  const auto read = [&](Run& run, const std::string& name) {
+    return run.trainer.executor().read_slot(run.experiment.slots().find(name));
+  };
+  CHECK(slots[slots.find("classifier.weight")].shape == Shape{7, 32});
+  CHECK(same_bits(read(headless, "vit.layernorm.weight"), read(first, "vit.layernorm.weight")));
+}
