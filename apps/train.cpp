@@ -1,4 +1,4 @@
-// train RECIPE.yaml [key.path=value ...]: fine-tunes a model as the recipe says (DESIGN section 5).
+// train RECIPE.yaml [key.path=value ...]: fine-tunes a model as the recipe says.
 #include <csignal>
 
 #include <atomic>

@@ -37,7 +37,7 @@ std::unique_ptr<Optimizer> make_optimizer(const recipe::Recipe& section);
 bool decays(std::string_view name, const std::vector<std::string>& no_decay);
 
 // Emits the update of each gradient at the earliest place: behind the gradient and behind the last
-// reader of the parameter, so that the gradient dies there (DESIGN section 2, point 6).
+// reader of the parameter, so that the gradient dies there.
 void attach_updates(Graph& graph, const std::vector<ParameterGradient>& gradients,
                     const Optimizer& optimizer, const UpdateInputs& inputs);
 

@@ -1,5 +1,5 @@
 // The folder of one run: recipe.yaml, log.txt, metrics.jsonl, summary.json, memory.json,
-// report.html and checkpoints/step-N/ (DESIGN section 5).
+// report.html and checkpoints/step-N/.
 #pragma once
 
 #include <spdlog/logger.h>

@@ -11,7 +11,7 @@
 namespace lithe::registry {
 namespace {
 
-constexpr double kSinglePrecision = 1e-7;   // DESIGN section 6
+constexpr double kSinglePrecision = 1e-7;   // NMSE in fp32
 constexpr double kDoublePrecision = 1e-18;  // fused against definition: 1e-9 relative
 
 // Unit roundoff of a 16-bit type: 8 and 11 significant bits.

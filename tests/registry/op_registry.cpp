@@ -1,4 +1,4 @@
-// op_registry: one registry of ops and shapes drives every proof (DESIGN section 6).
+// op_registry: one registry of ops and shapes drives every proof.
 #include <fmt/core.h>
 #include <CLI/CLI.hpp>
 

@@ -1,6 +1,5 @@
 // One registry of ops and shapes drives every proof: gradients in fp64, backends against each
-// other, fused forms against their definitions, speed, and what is supported where (DESIGN section
-// 6).
+// other, fused forms against their definitions, speed, and what is supported where.
 #pragma once
 
 #include <functional>

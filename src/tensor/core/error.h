@@ -1,4 +1,4 @@
-// The errors a user can meet, each mapped to one exit code (DESIGN section 5).
+// The errors a user can meet, each mapped to one exit code.
 #pragma once
 
 #include <fmt/format.h>

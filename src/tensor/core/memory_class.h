@@ -1,4 +1,4 @@
-// The classes every claim about memory names (DESIGN section 2.10).
+// The classes every claim about memory names.
 #pragma once
 
 #include <array>
