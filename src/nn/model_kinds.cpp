@@ -75,6 +75,7 @@ std::span<const ModelKind> model_kinds() { return kKinds; }
 
 std::vector<std::string> model_type_names() {
   std::vector<std::string> names;
+  names.reserve(kKinds.size());
   for (const ModelKind& kind : kKinds) {
     names.emplace_back(kind.type);
   }

@@ -28,6 +28,7 @@ constexpr std::array<OptimizerKind, 2> kKinds = {{
 recipe::Schema optimizer_options() {
   using recipe::Type;
   std::vector<std::string> names;
+  names.reserve(kKinds.size());
   for (const OptimizerKind& kind : kKinds) {
     names.emplace_back(kind.name);
   }

@@ -22,7 +22,7 @@ class Progress {
   using Writer = std::function<void(std::string_view)>;  // bytes to the terminal
 
   // Writes to stderr, with the system's steady clock.
-  Progress(int64_t total_steps, int64_t first_step = 0);
+  explicit Progress(int64_t total_steps, int64_t first_step = 0);
   Progress(int64_t total_steps, int64_t first_step, bool terminal, int columns, Clock clock,
            Writer writer);
   Progress(const Progress&) = delete;

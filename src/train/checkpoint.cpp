@@ -84,6 +84,7 @@ void save_checkpoint(const fs::path& folder, const CheckpointState& state, const
     throw FileError("checkpoint", "{} cannot be made: {}", temporary.string(), error.message());
   }
   std::vector<TensorSpec> specs;
+  specs.reserve(static_cast<size_t>(slots.size()));
   for (SlotId s = 0; s < slots.size(); ++s) {
     specs.push_back({slots[s].name, slots[s].dtype, slots[s].shape});
   }

@@ -115,6 +115,7 @@ ViT::ViT(SlotTable& slots, const ViTConfig& config)
 
 std::vector<ViTBlock*> ViT::make_blocks() {
   std::vector<ViTBlock*> blocks;
+  blocks.reserve(static_cast<size_t>(config_.num_hidden_layers));
   for (int i = 0; i < config_.num_hidden_layers; ++i) {
     blocks.push_back(&block_child<ViTBlock>(fmt::format("vit.encoder.layer.{}", i), i, config_));
   }
