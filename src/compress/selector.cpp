@@ -4,6 +4,8 @@
 #include <charconv>
 #include <numeric>
 
+#include "recipe/nearest.h"
+
 namespace lithe {
 namespace {
 
@@ -29,21 +31,6 @@ std::string_view trim(std::string_view text) {
     text.remove_suffix(1);
   }
   return text;
-}
-
-size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
 }
 
 }  // namespace
@@ -103,7 +90,7 @@ std::string nearest_name(std::string_view pattern, const std::vector<NamedParame
   std::string best;
   size_t distance = SIZE_MAX;
   for (const NamedParameter& p : parameters) {
-    const size_t d = edit_distance(pattern, p.name);
+    const size_t d = recipe::edit_distance(pattern, p.name);
     if (d < distance) {
       distance = d;
       best = p.name;

@@ -12,10 +12,8 @@ class AdamW final : public Optimizer {
       : attrs_(attrs), no_decay_(std::move(no_decay)) {}
 
   void add_state(SlotTable& slots, SlotId parameter) override {
-    const Shape shape = slots[parameter].shape;
-    const DType dtype = slots[parameter].dtype == DType::f64 ? DType::f64 : DType::f32;
-    add_state_slot(slots, parameter, "m", dtype, shape);
-    add_state_slot(slots, parameter, "v", dtype, shape);
+    add_moment_slot(slots, parameter, "m");
+    add_moment_slot(slots, parameter, "v");
     add_state_slot(slots, parameter, "step", DType::i64, {1});
   }
 

@@ -13,9 +13,7 @@ class Sgd final : public Optimizer {
 
   void add_state(SlotTable& slots, SlotId parameter) override {
     if (attrs_.momentum != 0) {
-      const Shape shape = slots[parameter].shape;
-      const DType dtype = slots[parameter].dtype == DType::f64 ? DType::f64 : DType::f32;
-      add_state_slot(slots, parameter, "velocity", dtype, shape);
+      add_moment_slot(slots, parameter, "velocity");
       add_state_slot(slots, parameter, "step", DType::i64, {1});
     }
   }

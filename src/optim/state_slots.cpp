@@ -18,6 +18,11 @@ SlotId add_state_slot(SlotTable& slots, SlotId parameter, std::string_view kind,
                     .kind = SlotKind::state});
 }
 
+SlotId add_moment_slot(SlotTable& slots, SlotId parameter, std::string_view kind) {
+  const DType dtype = slots[parameter].dtype == DType::f64 ? DType::f64 : DType::f32;
+  return add_state_slot(slots, parameter, kind, dtype, slots[parameter].shape);
+}
+
 SlotId state_slot(const SlotTable& slots, SlotId parameter, std::string_view kind) {
   const SlotId slot = slots.find(state_name(slots, parameter, kind));
   if (slot == kNoSlot) {
