@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <new>
+#include <optional>
 
 #include <fmt/chrono.h>
 #include <CLI/CLI.hpp>
@@ -52,7 +53,7 @@ void print_json(const RunSummary& summary, const MemoryReport& memory) {
                          .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
-void print_plan(const Experiment& experiment, const MemoryReport& memory) {
+void print_plan(Experiment& experiment, const MemoryReport& memory) {
   for (const std::string& line : experiment.preview()) {
     fmt::print("{}\n", line);
   }
@@ -81,7 +82,16 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
       "{:%Y-%m-%dT%H:%M:%SZ}",
       fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
   const std::shared_ptr<DeviceMemory> memory = open_device(args.device);
+  // Everything that may be refused comes before the folder, whose earlier run may be replaced.
   Experiment experiment(recipe, memory->kind());
+  TrainingData data = open_training_data(recipe, experiment.model());
+  if (data.longest > 0) {
+    experiment.limit_tokens(data.longest);
+  }
+  std::optional<StartWeights> weights;
+  if (!args.resume) {
+    weights.emplace(experiment);
+  }
   MemoryReport report = experiment.memory();
   report.device = memory->description();
   RunFolder folder(
@@ -89,8 +99,10 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
       args.resume ? RunMode::kResume : (args.overwrite ? RunMode::kOverwrite : RunMode::kNew));
   print_plan(experiment, report);
 
-  Trainer trainer(experiment, folder, memory);
-  if (args.resume) {
+  Trainer trainer(experiment, folder, memory, std::move(data));
+  if (weights) {
+    trainer.start(*weights);
+  } else {
     trainer.resume();
   }
   // A resume that was refused leaves the recipe of the run as it was.

@@ -37,15 +37,20 @@ Inputs make_inputs(const StepGraph& step) {
       continue;
     }
     Tensor data(g.dtype(v), g.shape(v));
-    if (g.dtype(v) == DType::f32) {
+    if (g.dtype(v) == DType::boolean) {
+      std::fill_n(data.data(), data.bytes(), std::byte{1});  // nothing is padded
+    } else if (g.dtype(v) == DType::f32) {
       auto values = data.as<float>();
       for (size_t i = 0; i < values.size(); ++i) {
         values[i] = v == step.lr ? 1e-3f : 2 * uniform01(philox(1, 2, i).word[0]) - 1;
       }
-    } else if (v == step.labels) {
-      auto labels = data.as<int64_t>();
-      for (size_t i = 0; i < labels.size(); ++i) {
-        labels[i] = static_cast<int64_t>(i % 10);
+    } else if (g.dtype(v) == DType::i64 && v != step.rng) {
+      // In range of any vocabulary, segment table and head of two classes.
+      const std::string name = g.name(v);
+      const uint32_t limit = name == "input_ids" ? 1000 : 2;
+      auto values = data.as<int64_t>();
+      for (size_t i = 0; i < values.size(); ++i) {
+        values[i] = philox(1, 3, i).word[0] % limit;
       }
     }
     inputs.emplace_back(v, std::move(data));
@@ -117,7 +122,7 @@ int main(int argc, char** argv) {
       {"steps", steps},
       {"median_ms", median},
       {"min_ms", times.front()},
-      {"samples_per_s", 1e3 * static_cast<double>(experiment.step_options().batch) / median},
+      {"samples_per_s", 1e3 * static_cast<double>(experiment.step_options().shape.batch) / median},
       {"gflop_per_step", flops * 1e-9},
       {"gflop_per_s", flops * 1e-6 / median},
       {"planned_peak_bytes", experiment.memory().predicted_peak_bytes},

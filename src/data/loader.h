@@ -1,5 +1,5 @@
-// Batches of a dataset, made in the background. Batch (epoch, step) is a pure function of dataset,
-// transforms and options, so a resumed run sees what the uninterrupted one would have seen.
+// Batches of a source, made in the background. Batch (epoch, step) is a pure function of source and
+// options, so a resumed run sees what the uninterrupted one would have seen.
 #pragma once
 
 #include <condition_variable>
@@ -11,51 +11,33 @@
 #include <utility>
 #include <vector>
 
-#include "data/dataset.h"
-#include "data/transforms.h"
-#include "tensor/core/tensor.h"
+#include "data/batch.h"
 
 namespace lithe {
-
-// Label of the rows that fill up a last, partial batch; the cross-entropy op skips it.
-inline constexpr int64_t kIgnoreLabel = -100;
-
-struct Batch {
-  Tensor images;      // fp32 [B, H, W, C]; rows from `count` on are zero
-  Tensor labels;      // int64 [B]; kIgnoreLabel from `count` on
-  int64_t count = 0;  // images in it, 1..B
-  int64_t epoch = 0;
-  int64_t step = 0;
-};
 
 struct LoaderOptions {
   int64_t batch_size = 1;
   uint64_t seed = 0;
   bool shuffle = false;
-  bool drop_last = false;  // leave out a last batch that is not full
-  int64_t threads = 1;     // background workers; each makes whole batches
-  int64_t prefetch = 2;    // finished batches that may wait (at least `threads`)
+  bool group_by_length = false;  // batches of similar length; see sampling.h
+  bool drop_last = false;        // leave out a last batch that is not full
+  int64_t threads = 1;           // background workers; each makes whole batches
+  int64_t prefetch = 2;          // finished batches that may wait (at least `threads`)
 };
-
-// The order of one epoch: a permutation of [0, size) that depends on (size, seed, epoch) only.
-// Fisher-Yates from the end; the swap partner of position i is floor(u * (i + 1) / 2^64) with u the
-// i-th 64-bit number of the Philox stream of the epoch.
-std::vector<int64_t> shuffled_order(int64_t size, uint64_t seed, uint64_t epoch);
 
 class Loader {
  public:
-  // Throws UsageError for option values out of range, no full batch with drop_last, or transforms
-  // that do not give one shape.
-  Loader(std::shared_ptr<const ImageDataset> dataset, Transforms transforms, LoaderOptions options);
+  // Throws UsageError for option values out of range, or no full batch with drop_last.
+  Loader(std::shared_ptr<const BatchSource> source, LoaderOptions options);
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
   ~Loader();  // stops and joins
 
   int64_t steps_per_epoch() const { return steps_per_epoch_; }
-  ImageShape image_shape() const { return shape_; }
-  const ImageDataset& dataset() const { return *dataset_; }
+  const BatchSource& source() const { return *source_; }
 
-  // The batch, made here and now. Throws what dataset and transforms throw.
+  // The batch, made here and now; the last of an epoch may be smaller. Throws what the source
+  // throws.
   Batch batch(int64_t epoch, int64_t step) const;
 
   // Starts (or restarts) the workers at (epoch, step); they run on through the epochs, or for
@@ -72,22 +54,16 @@ class Loader {
     std::exception_ptr error;
     bool ready = false;
   };
-  struct WorkerScratch {
-    std::vector<uint8_t> pixels;
-    Transforms::Scratch transforms;
-  };
   using Order = std::shared_ptr<const std::vector<int64_t>>;
 
-  Batch empty_batch() const;
-  void fill(int64_t epoch, int64_t step, Batch& batch, WorkerScratch& scratch) const;
+  void fill(int64_t epoch, int64_t step, Batch& batch) const;
   Order order(int64_t epoch) const;
+  std::vector<int64_t> make_order(int64_t epoch) const;
   void check_position(int64_t epoch, int64_t step) const;
   void work();
 
-  std::shared_ptr<const ImageDataset> dataset_;
-  Transforms transforms_;
+  std::shared_ptr<const BatchSource> source_;
   LoaderOptions options_;
-  ImageShape shape_;
   int64_t steps_per_epoch_ = 0;
 
   // Workers of two neighbouring epochs overlap, hence two orders.

@@ -115,6 +115,7 @@ std::map<std::string, std::string> read_index(const fs::path& path) {
   IndexReader reader(name, weight_map);
   const std::string_view json(reinterpret_cast<const char*>(file.bytes().data()),
                               file.bytes().size());
+  check_json_tokens(json, name);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
   if (!reader.found()) {
     throw FileError("safetensors", "{}: has no \"weight_map\"; download the index again", name);
@@ -162,6 +163,17 @@ SafetensorsFolder SafetensorsFolder::open(const fs::path& path, std::string_view
                       shard.path(), printable(name), shard.names().size());
     }
     out.shard_of_.emplace(name, entry->second);
+  }
+  // Shards of two revisions: nobody could say which of the two tensors is meant.
+  for (size_t i = 0; i < out.shards_.size(); ++i) {
+    for (const std::string& name : out.shards_[i].names()) {
+      const auto listed = out.shard_of_.find(name);
+      if (listed != out.shard_of_.end() && listed->second != i) {
+        throw FileError("safetensors",
+                        "{}: tensor '{}' is also in {}; download index and shards of one revision",
+                        out.shards_[i].path(), printable(name), out.shards_[listed->second].path());
+      }
+    }
   }
   return out;
 }

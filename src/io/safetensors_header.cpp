@@ -1,9 +1,9 @@
 #include "io/safetensors_header.h"
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -24,6 +24,30 @@ constexpr std::array<std::pair<std::string_view, DType>, 9> kDTypes{{
     {"I64", DType::i64},
     {"BOOL", DType::boolean},
 }};
+
+// What else the format names, and no type here can hold.
+struct ForeignDType {
+  std::string_view name;
+  std::string_view kind;
+  std::string_view convert_to;
+};
+constexpr std::array<ForeignDType, 11> kForeign{{
+    {"F8_E4M3", "an 8-bit float", "BF16"},
+    {"F8_E5M2", "an 8-bit float", "BF16"},
+    {"F8_E8M0", "an 8-bit scale", "F32"},
+    {"F6_E2M3", "a 6-bit float", "BF16"},
+    {"F6_E3M2", "a 6-bit float", "BF16"},
+    {"F4", "a 4-bit float", "BF16"},
+    {"C64", "a complex number", "two F32 tensors, its real and imaginary parts"},
+    {"I16", "a 16-bit integer", "I32"},
+    {"U16", "an unsigned 16-bit integer", "I32"},
+    {"U32", "an unsigned 32-bit integer", "I64"},
+    {"U64", "an unsigned 64-bit integer", "I64"},
+}};
+
+// Real files describe themselves in a handful; each costs far more memory than its bytes.
+constexpr size_t kMostMetadata = 65536;
+constexpr size_t kLongestToken = size_t{4} << 20;
 
 // Accepts exactly the format's grammar, which bounds the depth at three; nothing else is stored.
 class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
@@ -64,7 +88,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
   bool string(string_t& value) override {
     if (level_ == Level::kMetadata) {
-      header_.metadata[key_] = std::move(value);
+      if (header_.metadata.size() == kMostMetadata) {
+        fail(fmt::format("__metadata__ has more than {} entries", kMostMetadata));
+      }
+      header_.metadata.emplace(std::move(key_), std::move(value));
       return true;
     }
     if (level_ != Level::kTensor || key_ != "dtype") {
@@ -76,6 +103,14 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
         return true;
       }
     }
+    for (const ForeignDType& foreign : kForeign) {
+      if (foreign.name == value) {
+        throw FileError("safetensors",
+                        "{}: tensor '{}' has the dtype {}, {}, which is not supported; convert it "
+                        "to {}",
+                        file_, printable(name_), value, foreign.kind, foreign.convert_to);
+      }
+    }
     fail(
         fmt::format("tensor '{}' has the dtype '{}', known are F64 F32 BF16 F16 I8 U8 I32 I64 BOOL",
                     printable(name_), printable(value)));
@@ -84,7 +119,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool start_object(std::size_t) override {
     if (level_ == Level::kStart) {
       level_ = Level::kRoot;
-    } else if (level_ == Level::kRoot && name_ == "__metadata__") {
+    } else if (level_ == Level::kRoot && name_ == kMetadataName) {
       level_ = Level::kMetadata;
     } else if (level_ == Level::kRoot) {
       level_ = Level::kTensor;
@@ -94,23 +129,34 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     } else {
       return unexpected("an object");
     }
-    keys_.clear();
+    seen_ = 0;
     return true;
   }
 
   bool key(string_t& value) override {
     if (level_ == Level::kRoot) {
-      if (!names_.insert(value).second) {
+      const bool metadata = value == kMetadataName;
+      if (metadata ? has_metadata_ : header_.tensors.contains(value)) {
         fail(fmt::format("tensor '{}' is listed twice", printable(value)));
       }
+      has_metadata_ |= metadata;
       name_ = std::move(value);
       return true;
     }
-    if (level_ == Level::kTensor && value != "dtype" && value != "shape" &&
-        value != "data_offsets") {
-      fail(fmt::format("tensor '{}' has the unknown key '{}'", printable(name_), printable(value)));
+    bool twice = false;
+    if (level_ == Level::kMetadata) {
+      twice = header_.metadata.contains(value);
+    } else {
+      const auto field = std::find(kFields.begin(), kFields.end(), value);
+      if (field == kFields.end()) {
+        fail(fmt::format("tensor '{}' has the unknown key '{}'", printable(name_),
+                         printable(value)));
+      }
+      const unsigned bit = 1u << (field - kFields.begin());
+      twice = (seen_ & bit) != 0;
+      seen_ |= bit;
     }
-    if (!keys_.insert(value).second) {
+    if (twice) {
       fail(fmt::format("'{}' has the key '{}' twice", printable(name_), printable(value)));
     }
     key_ = std::move(value);
@@ -119,13 +165,13 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
   bool end_object() override {
     if (level_ == Level::kTensor) {
-      if (keys_.size() != 3 || offset_count_ != 2) {
+      if (seen_ != kAllFields || offset_count_ != 2) {
         fail(
             fmt::format("tensor '{}' needs dtype, shape and two data_offsets, it has {} of 3 keys "
                         "and {} offsets",
-                        printable(name_), keys_.size(), offset_count_));
+                        printable(name_), std::popcount(seen_), offset_count_));
       }
-      header_.tensors.emplace(name_, info_);
+      header_.tensors.emplace(std::move(name_), info_);
     }
     level_ = level_ == Level::kRoot ? Level::kDone : Level::kRoot;
     return true;
@@ -152,6 +198,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
  private:
+  static constexpr std::string_view kMetadataName = "__metadata__";
+  static constexpr std::array<std::string_view, 3> kFields{"dtype", "shape", "data_offsets"};
+  static constexpr unsigned kAllFields = 7;
+
   enum class Level { kStart, kRoot, kMetadata, kTensor, kShape, kOffsets, kDone };
 
   [[noreturn]] void fail(const std::string& what) const {
@@ -165,8 +215,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   std::string_view file_;
   SafetensorsHeader& header_;
   Level level_ = Level::kStart;
-  std::set<std::string, std::less<>> names_;  // of the root object, "__metadata__" included
-  std::set<std::string, std::less<>> keys_;   // of the object being read
+  bool has_metadata_ = false;
+  unsigned seen_ = 0;  // bit i: field i of the tensor being read
   std::string name_;
   std::string key_;
   TensorInfo info_;
@@ -230,11 +280,39 @@ void check_coverage(const SafetensorsHeader& header, int64_t data_bytes, std::st
 
 SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes,
                                            std::string_view file) {
+  check_json_tokens(json, file);
   SafetensorsHeader header;
   HeaderReader reader(file, header);
   nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
   check_coverage(header, data_bytes, file);
   return header;
+}
+
+void check_json_tokens(std::string_view json, std::string_view file) {
+  bool in_text = false;
+  size_t begin = 0;  // of the name, text or number
+  for (size_t at = 0; at < json.size(); ++at) {
+    const char c = json[at];
+    if (c == '\0') {
+      throw FileError("safetensors",
+                      "{}: is not valid JSON at byte {}; download or write the file again", file,
+                      at + 1);
+    }
+    if (at - begin > kLongestToken) {
+      throw FileError("safetensors",
+                      "{}: has a name, text or number of more than {} bytes, at byte {}; "
+                      "download or write the file again",
+                      file, kLongestToken, begin);
+    }
+    if (c == '"') {
+      in_text = !in_text;
+      begin = at + 1;
+    } else if (in_text && c == '\\') {
+      ++at;
+    } else if (!in_text && std::string_view(",:[]{} \t\r\n").find(c) != std::string_view::npos) {
+      begin = at + 1;
+    }
+  }
 }
 
 std::string_view safetensors_dtype(DType dtype) {

@@ -30,6 +30,10 @@ struct SafetensorsHeader {
 SafetensorsHeader parse_safetensors_header(std::string_view json, int64_t data_bytes,
                                            std::string_view file);
 
+// Refuses what the JSON library cannot be trusted with: a NUL, which it takes for the end of the
+// text, and names, texts and numbers of more than 4 MiB, which cost it nine times their bytes.
+void check_json_tokens(std::string_view json, std::string_view file);
+
 // "F32", "BF16", ...; throws UsageError for int4, which the format cannot name.
 std::string_view safetensors_dtype(DType dtype);
 

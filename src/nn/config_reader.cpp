@@ -10,6 +10,13 @@ namespace {
 // Each label becomes an entry of two maps in the config.json that is written.
 constexpr int64_t kMostLabels = 1 << 20;
 
+// A field's value for an error, which need not show all of a hostile file.
+std::string shown(const nlohmann::json& field) {
+  constexpr size_t kMost = 80;
+  const std::string text = field.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
+}
+
 }  // namespace
 
 ConfigReader::ConfigReader(const nlohmann::json& config) : config_(config) {
@@ -31,8 +38,22 @@ void ConfigReader::size(std::string_view key, int64_t& value, int64_t largest) c
   if (!field->is_number_integer() ||
       (field->is_number_unsigned() && field->get<uint64_t>() > static_cast<uint64_t>(largest)) ||
       field->get<int64_t>() < 1 || field->get<int64_t>() > largest) {
-    throw FileError("config", "{} is {}; an integer from 1 to {} is wanted", key, field->dump(),
+    throw FileError("config", "{} is {}; an integer from 1 to {} is wanted", key, shown(*field),
                     largest);
+  }
+  value = field->get<int64_t>();
+}
+
+void ConfigReader::index(std::string_view key, int64_t& value, int64_t size) const {
+  const nlohmann::json* field = find(key);
+  if (field == nullptr) {
+    return;
+  }
+  if (!field->is_number_integer() ||
+      (field->is_number_unsigned() && field->get<uint64_t>() >= static_cast<uint64_t>(size)) ||
+      field->get<int64_t>() < 0 || field->get<int64_t>() >= size) {
+    throw FileError("config", "{} is {}; an integer from 0 to {} is wanted", key, shown(*field),
+                    size - 1);
   }
   value = field->get<int64_t>();
 }
@@ -43,7 +64,7 @@ void ConfigReader::probability(std::string_view key, double& value) const {
     return;
   }
   if (!field->is_number() || !(field->get<double>() >= 0 && field->get<double>() < 1)) {
-    throw FileError("config", "{} is {}; a number in [0, 1) is wanted", key, field->dump());
+    throw FileError("config", "{} is {}; a number in [0, 1) is wanted", key, shown(*field));
   }
   value = field->get<double>();
 }
@@ -54,7 +75,7 @@ void ConfigReader::positive(std::string_view key, double& value) const {
     return;
   }
   if (!field->is_number() || !std::isfinite(field->get<double>()) || field->get<double>() <= 0) {
-    throw FileError("config", "{} is {}; a number above 0 is wanted", key, field->dump());
+    throw FileError("config", "{} is {}; a number above 0 is wanted", key, shown(*field));
   }
   value = field->get<double>();
 }
@@ -65,7 +86,7 @@ void ConfigReader::flag(std::string_view key, bool& value) const {
     return;
   }
   if (!field->is_boolean()) {
-    throw FileError("config", "{} is {}; true or false is wanted", key, field->dump());
+    throw FileError("config", "{} is {}; true or false is wanted", key, shown(*field));
   }
   value = field->get<bool>();
 }
@@ -79,22 +100,74 @@ void ConfigReader::activation(std::string_view key, Activation& value) const {
       field->is_string() ? activation_from_name(field->get<std::string>()) : std::nullopt;
   if (!kind) {
     throw FileError("config", "{} is {}; known are gelu, gelu_new, quick_gelu, silu, relu, tanh",
-                    key, field->dump());
+                    key, shown(*field));
   }
   value = *kind;
 }
 
-int64_t ConfigReader::label_count(int64_t fallback) const {
-  int64_t count = fallback;
-  if (const nlohmann::json* labels = find("id2label"); labels != nullptr) {
-    if (!labels->is_object() || labels->empty()) {
-      throw FileError("config", "id2label is {}; an object with a name for each label is wanted",
-                      labels->empty() ? "empty" : labels->type_name());
-    }
-    count = static_cast<int64_t>(labels->size());
+void ConfigReader::text(std::string_view key, std::string& value) const {
+  const nlohmann::json* field = find(key);
+  if (field == nullptr) {
+    return;
   }
-  size("num_labels", count, kMostLabels);
-  return count;
+  if (!field->is_string()) {
+    throw FileError("config", "{} is {}; a text is wanted", key, shown(*field));
+  }
+  value = field->get<std::string>();
+}
+
+void ConfigReader::first_text(std::string_view key, std::string& value) const {
+  const nlohmann::json* field = find(key);
+  if (field == nullptr || !field->is_array()) {
+    text(key, value);
+    return;
+  }
+  if (field->empty()) {
+    return;
+  }
+  if (!field->front().is_string()) {
+    throw FileError("config", "{} is {}; a list of texts is wanted", key, shown(*field));
+  }
+  value = field->front().get<std::string>();
+}
+
+Labels ConfigReader::labels(int64_t fallback) const {
+  Labels out{.count = fallback, .names = {}};
+  const nlohmann::json* ids = find("id2label");
+  if (ids != nullptr) {
+    if (!ids->is_object() || ids->empty()) {
+      throw FileError("config", "id2label is {}; an object with a name for each label is wanted",
+                      ids->empty() ? "empty" : ids->type_name());
+    }
+    out.count = static_cast<int64_t>(ids->size());
+  }
+  size("num_labels", out.count, kMostLabels);
+  // Of another number of labels the names are those of another task.
+  if (ids == nullptr || out.count != static_cast<int64_t>(ids->size())) {
+    return out;
+  }
+  for (int64_t i = 0; i < out.count; ++i) {
+    const auto name = ids->find(std::to_string(i));
+    if (name == ids->end() || !name->is_string()) {
+      throw FileError("config", "id2label has {} labels but no name for \"{}\"; number them from 0",
+                      out.count, i);
+    }
+    out.names.push_back(name->get<std::string>());
+  }
+  return out;
+}
+
+void write_labels(nlohmann::json& config, const Labels& labels) {
+  nlohmann::json names = nlohmann::json::object();
+  nlohmann::json ids = nlohmann::json::object();
+  for (int64_t i = 0; i < labels.count; ++i) {
+    const std::string name =
+        labels.names.empty() ? fmt::format("LABEL_{}", i) : labels.names[static_cast<size_t>(i)];
+    names[std::to_string(i)] = name;
+    ids[name] = i;
+  }
+  config["id2label"] = std::move(names);
+  config["label2id"] = std::move(ids);
 }
 
 }  // namespace lithe::nn

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -11,19 +13,32 @@
 
 namespace lithe::nn {
 
+// What a classifier's outputs mean.
+struct Labels {
+  int64_t count = 0;
+  std::vector<std::string> names;  // of all, or none: then "LABEL_0", "LABEL_1", ...
+};
+// Adds "id2label" and "label2id".
+void write_labels(nlohmann::json& config, const Labels& labels);
+
 class ConfigReader {
  public:
   // Throws FileError when `config` is no JSON object. Keeps a reference.
   explicit ConfigReader(const nlohmann::json& config);
 
   void size(std::string_view key, int64_t& value,
-            int64_t largest = 1 << 24) const;                   // integer in [1, largest]
-  void probability(std::string_view key, double& value) const;  // number in [0, 1)
-  void positive(std::string_view key, double& value) const;     // finite number > 0
+            int64_t largest = 1 << 24) const;                            // integer in [1, largest]
+  void index(std::string_view key, int64_t& value, int64_t size) const;  // integer in [0, size)
+  void probability(std::string_view key, double& value) const;           // number in [0, 1)
+  void positive(std::string_view key, double& value) const;              // finite number > 0
   void flag(std::string_view key, bool& value) const;
   void activation(std::string_view key, Activation& value) const;
-  // "num_labels", or the size of "id2label", or `fallback`; at most 2^20.
-  int64_t label_count(int64_t fallback) const;
+  void text(std::string_view key, std::string& value) const;
+  // The one text, or the first of a list.
+  void first_text(std::string_view key, std::string& value) const;
+  // "num_labels", or the size of "id2label", or `fallback`; at most 2^20. Names come from
+  // "id2label" where it has as many.
+  Labels labels(int64_t fallback) const;
 
  private:
   const nlohmann::json* find(std::string_view key) const;  // nullptr: absent or null

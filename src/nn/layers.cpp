@@ -1,6 +1,7 @@
 #include "nn/layers.h"
 
 #include "tensor/ops/conv.h"
+#include "tensor/ops/layout.h"
 #include "tensor/ops/norm.h"
 
 namespace lithe::nn {
@@ -15,10 +16,10 @@ Linear::Linear(SlotTable& slots, std::string path, int64_t in, int64_t out, bool
   }
 }
 
-ValueId Linear::forward(Graph& graph, ValueId x) const {
+ValueId Linear::forward(Graph& graph, ValueId x, Activation fused) const {
   const ModuleScope scope(graph, *this);
-  const ValueId bias = bias_ == kNoSlot ? kNoValue : graph.leaf(bias_);
-  return weight_->multiply(graph, x, bias, Activation::none).y;
+  const ValueId bias = bias_ == kNoSlot ? kNoValue : leaf_as(graph, bias_, graph.dtype(x));
+  return weight_->multiply(graph, x, bias, fused).y;
 }
 
 LayerNorm::LayerNorm(SlotTable& slots, std::string path, int64_t size, double eps)
@@ -29,7 +30,22 @@ LayerNorm::LayerNorm(SlotTable& slots, std::string path, int64_t size, double ep
 
 ValueId LayerNorm::forward(Graph& graph, ValueId x) const {
   const ModuleScope scope(graph, *this);
-  return layer_norm(graph, x, graph.leaf(gamma_), graph.leaf(beta_), eps_);
+  const DType dtype = graph.dtype(x);
+  return layer_norm(graph, x, leaf_as(graph, gamma_, dtype), leaf_as(graph, beta_, dtype), eps_);
+}
+
+Embedding::Embedding(SlotTable& slots, std::string path, int64_t vocabulary, int64_t size,
+                     Init init)
+    : Module(slots, std::move(path)), weight_(add_parameter("weight", {vocabulary, size}, init)) {}
+
+ValueId Embedding::forward(Graph& graph, ValueId ids, int64_t padding) const {
+  const ModuleScope scope(graph, *this);
+  return embedding(graph, graph.leaf(weight_), ids, padding);
+}
+
+ValueId Embedding::first_rows(Graph& graph, int64_t count) const {
+  const ModuleScope scope(graph, *this);
+  return slice(graph, graph.leaf(weight_), 0, 0, count);
 }
 
 Conv2d::Conv2d(SlotTable& slots, std::string path, int64_t in, int64_t out, int64_t kernel,
@@ -43,7 +59,8 @@ Conv2d::Conv2d(SlotTable& slots, std::string path, int64_t in, int64_t out, int6
 
 ValueId Conv2d::forward(Graph& graph, ValueId x) const {
   const ModuleScope scope(graph, *this);
-  return conv2d(graph, x, graph.leaf(weight_), graph.leaf(bias_),
+  const DType dtype = graph.dtype(x);
+  return conv2d(graph, x, leaf_as(graph, weight_, dtype), leaf_as(graph, bias_, dtype),
                 {.stride_h = stride_, .stride_w = stride_, .pad_h = padding_, .pad_w = padding_});
 }
 

@@ -1,12 +1,20 @@
-// Layers shared by the models.
+// Layers shared by the models. They compute in the dtype of x: weights of another are converted.
 #pragma once
 
 #include <memory>
 
 #include "nn/module.h"
 #include "nn/weight.h"
+#include "tensor/ops/embedding.h"
 
 namespace lithe::nn {
+
+// The dtype of a model's activations: `compute`, but fp64 weights compute in fp64.
+inline DType activation_dtype(DType weights, DType compute) {
+  return weights == DType::f64 ? DType::f64 : compute;
+}
+// The dtype of its logits and loss.
+inline DType logits_dtype(DType weights) { return weights == DType::f64 ? DType::f64 : DType::f32; }
 
 // y = f(x Wᵀ + b), x [..., in] -> [..., out].
 class Linear final : public Module {
@@ -14,7 +22,9 @@ class Linear final : public Module {
   Linear(SlotTable& slots, std::string path, int64_t in, int64_t out, bool bias, Init weight_init);
 
   std::string_view kind() const override { return "linear"; }
-  ValueId forward(Graph& graph, ValueId x) const;
+  // A fused activation's backward keeps what its input is computed from, and its output only for
+  // the weight gradient of the layer that reads it.
+  ValueId forward(Graph& graph, ValueId x, Activation fused = Activation::none) const;
   const Weight& weight() const { return *weight_; }
   // Passes that change how the matrix is held put another expression here.
   void set_weight(std::unique_ptr<Weight> weight) { weight_ = std::move(weight); }
@@ -36,6 +46,21 @@ class LayerNorm final : public Module {
   SlotId gamma_;
   SlotId beta_;
   double eps_;
+};
+
+// A table of vectors [V, H].
+class Embedding final : public Module {
+ public:
+  Embedding(SlotTable& slots, std::string path, int64_t vocabulary, int64_t size, Init init);
+
+  std::string_view kind() const override { return "embedding"; }
+  // ids int64 [...] -> [..., H] in the table's dtype; the row `padding` gets no gradient.
+  ValueId forward(Graph& graph, ValueId ids, int64_t padding = kNoPadding) const;
+  // The first `count` rows, [count, H].
+  ValueId first_rows(Graph& graph, int64_t count) const;
+
+ private:
+  SlotId weight_;
 };
 
 // Images [B, H, W, C] -> [B, H', W', O].

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "nn/models/bert.h"
 #include "nn/models/vit.h"
 
 namespace lithe::nn {
@@ -19,7 +20,12 @@ std::unique_ptr<Model> make_vit(SlotTable& slots, const nlohmann::json& config) 
   return std::make_unique<ViT>(slots, ViTConfig::from_json(config));
 }
 
-constexpr std::array<ModelKind, 1> kKinds = {{
+std::unique_ptr<Model> make_bert(SlotTable& slots, const nlohmann::json& config) {
+  return std::make_unique<Bert>(slots, BertConfig::from_json(config));
+}
+
+constexpr std::array<ModelKind, 2> kKinds = {{
+    {"bert", make_bert, BertConfig::options},
     {"vit", make_vit, ViTConfig::options},
 }};
 

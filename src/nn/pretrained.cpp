@@ -44,6 +44,24 @@ void for_each_parameter(const Model& model, F&& f) {
   });
 }
 
+// The name under which the file has a parameter, or "".
+std::string file_name(const Model& model, const SafetensorsFolder& folder,
+                      const std::string& parameter) {
+  std::string found = folder.contains(parameter) ? parameter : "";
+  for (std::string& other : model.other_names(parameter)) {
+    if (!folder.contains(other)) {
+      continue;
+    }
+    if (!found.empty()) {
+      throw FileError("weights",
+                      "'{}' and '{}' of the file are both the parameter '{}'; remove one of them",
+                      found, other, parameter);
+    }
+    found = std::move(other);
+  }
+  return found;
+}
+
 }  // namespace
 
 Tensor to_file_layout(const Tensor& value, FileLayout layout) {
@@ -63,14 +81,32 @@ Tensor from_file_layout(const Tensor& value, FileLayout layout) {
 
 NameMatch match_names(const Model& model, const SafetensorsFolder& folder) {
   NameMatch out;
-  std::set<std::string> left;
+  std::set<std::string, std::less<>> left;
   for (std::string& name : folder.names()) {
-    left.insert(std::move(name));
+    if (!model.is_constant(name)) {
+      left.insert(std::move(name));
+    }
   }
   for_each_parameter(model, [&](const Parameter&, const Slot& slot) {
-    (left.erase(slot.name) == 1 ? out.matched : out.missing).push_back(slot.name);
+    const std::string found = file_name(model, folder, slot.name);
+    (found.empty() ? out.missing : out.matched).push_back(slot.name);
+    left.erase(found);
   });
   out.unexpected.assign(left.begin(), left.end());
+  add_nearest_names(out.missing, out.unexpected, out.nearest);
+  add_nearest_names(out.unexpected, out.missing, out.nearest);
+  return out;
+}
+
+std::vector<std::string> with_nearest(const std::vector<std::string>& names,
+                                      const NameMatch& match) {
+  std::vector<std::string> out;
+  out.reserve(names.size());
+  for (const std::string& name : names) {
+    const auto it = match.nearest.find(name);
+    out.push_back(it == match.nearest.end() ? name
+                                            : fmt::format("{} (nearest: {})", name, it->second));
+  }
   return out;
 }
 
@@ -82,7 +118,8 @@ void load_weights(const Model& model, const SafetensorsFolder& folder,
     if (!wanted.contains(slot.name)) {
       return;
     }
-    const Tensor value = from_file_layout(folder.read(slot.name), p.layout);
+    const std::string name = file_name(model, folder, slot.name);
+    const Tensor value = from_file_layout(folder.read(name.empty() ? slot.name : name), p.layout);
     if (value.shape() != slot.shape) {
       throw FileError("weights",
                       "'{}' is {} in the file, the model has {}; check config.json, or draw it "

@@ -5,16 +5,23 @@
 
 #include <vector>
 
+#include "tensor/ops/elementwise.h"
 #include "tensor/ops/matmul.h"
 
 namespace lithe::nn {
+
+// The slot's tensor in the dtype in which a layer computes; its gradient comes back in the slot's.
+inline ValueId leaf_as(Graph& graph, SlotId slot, DType dtype) {
+  return cast(graph, graph.leaf(slot), dtype);
+}
 
 class Weight {
  public:
   virtual ~Weight() = default;
 
   virtual Shape shape() const = 0;  // [out, in]
-  // y = f(x Wᵀ + b); the kernel is chosen here, when the graph is built. bias may be kNoValue.
+  // y = f(x Wᵀ + b) in x's dtype; the kernel is chosen here, when the graph is built. bias is in
+  // x's dtype or kNoValue.
   virtual LinearOut multiply(Graph& graph, ValueId x, ValueId bias, Activation fused) const = 0;
   // The dense matrix as nodes: every expression's oracle.
   virtual ValueId dense(Graph& graph) const = 0;
@@ -29,7 +36,7 @@ class Dense final : public Weight {
 
   Shape shape() const override { return shape_; }
   LinearOut multiply(Graph& graph, ValueId x, ValueId bias, Activation fused) const override {
-    return linear(graph, x, graph.leaf(slot_), bias, fused);
+    return linear(graph, x, leaf_as(graph, slot_, graph.dtype(x)), bias, fused);
   }
   ValueId dense(Graph& graph) const override { return graph.leaf(slot_); }
   std::vector<SlotId> slots() const override { return {slot_}; }

@@ -20,6 +20,11 @@ double steady_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+void write_to_stderr(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
 int terminal_columns() {
   struct winsize size = {};
   return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
@@ -28,8 +33,8 @@ int terminal_columns() {
 }  // namespace
 
 std::string progress_line(int64_t step, int64_t total_steps, double samples_per_s, double loss,
-                          double seconds_left) {
-  std::string line = fmt::format("step {}/{}", step, total_steps);
+                          double seconds_left, std::string_view what) {
+  std::string line = fmt::format("{} {}/{}", what, step, total_steps);
   if (total_steps > 0) {
     line += fmt::format("  {:.1f}%",
                         100.0 * static_cast<double>(step) / static_cast<double>(total_steps));
@@ -46,14 +51,22 @@ std::string progress_line(int64_t step, int64_t total_steps, double samples_per_
 
 Progress::Progress(int64_t total_steps, int64_t first_step)
     : Progress(total_steps, first_step, ::isatty(STDERR_FILENO) == 1, terminal_columns(),
-               steady_seconds, [](std::string_view text) {
-                 std::fwrite(text.data(), 1, text.size(), stderr);
-                 std::fflush(stderr);
-               }) {}
+               steady_seconds, write_to_stderr) {}
+
+Progress Progress::evaluation(int64_t batches) {
+  return {batches,
+          0,
+          ::isatty(STDERR_FILENO) == 1,
+          terminal_columns(),
+          steady_seconds,
+          write_to_stderr,
+          "evaluating"};
+}
 
 Progress::Progress(int64_t total_steps, int64_t first_step, bool terminal, int columns, Clock clock,
-                   Writer writer)
-    : total_steps_(total_steps),
+                   Writer writer, std::string_view what)
+    : what_(what),
+      total_steps_(total_steps),
       terminal_(terminal),
       columns_(columns),
       clock_(std::move(clock)),
@@ -77,7 +90,7 @@ void Progress::update(int64_t step, int64_t samples, double loss) {
   while (marks_.size() > 2 && now_.time - marks_.front().time > kWindowSeconds) {
     marks_.pop_front();
   }
-  const bool last = step >= total_steps_;
+  const bool last = step >= total_steps_ && (terminal_ || what_ == "step");
   if (!last && now_.time - shown_at_ < (terminal_ ? kTerminalInterval : kFileInterval)) {
     return;
   }
@@ -87,7 +100,7 @@ void Progress::update(int64_t step, int64_t samples, double loss) {
   const double left = seconds > 0 && steps > 0 ? seconds / static_cast<double>(steps) *
                                                      static_cast<double>(total_steps_ - step)
                                                : -1;
-  std::string line = progress_line(step, total_steps_, samples_per_s(), loss, left);
+  std::string line = progress_line(step, total_steps_, samples_per_s(), loss, left, what_);
   if (!terminal_) {
     writer_(line + "\n");
     return;

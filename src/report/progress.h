@@ -12,10 +12,10 @@ namespace lithe {
 // "step 1200/9380  12.8%  1843 samples/s  loss 0.4312  3m20s left"; a rate <= 0 or seconds_left < 0
 // (not known yet) leaves that part out.
 std::string progress_line(int64_t step, int64_t total_steps, double samples_per_s, double loss,
-                          double seconds_left);
+                          double seconds_left, std::string_view what = "step");
 
 // On a terminal rewrites one line at most ten times a second; elsewhere prints a line at most every
-// ten seconds. The last step is always shown.
+// ten seconds. The last step is always shown; that of an evaluation only on a terminal.
 class Progress {
  public:
   using Clock = std::function<double()>;                 // seconds, never going back
@@ -23,8 +23,10 @@ class Progress {
 
   // Writes to stderr, with the system's steady clock.
   explicit Progress(int64_t total_steps, int64_t first_step = 0);
+  // The same for a pass over the evaluation data, counted in batches.
+  static Progress evaluation(int64_t batches);
   Progress(int64_t total_steps, int64_t first_step, bool terminal, int columns, Clock clock,
-           Writer writer);
+           Writer writer, std::string_view what = "step");
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress();
@@ -44,6 +46,7 @@ class Progress {
     int64_t samples;
   };
 
+  std::string what_;
   int64_t total_steps_;
   bool terminal_;
   int columns_;

@@ -1,13 +1,10 @@
 #include "report/run_folder.h"
 
-#include <fcntl.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
-#include <sys/file.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <string>
 #include <vector>
 
 #include "report/html.h"
@@ -39,6 +36,40 @@ void remove_earlier_run(const fs::path& folder) {
   for (const fs::path& checkpoint : checkpoints_in(folder)) {
     fs::remove_all(checkpoint);
   }
+  std::vector<fs::path> events;
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder / "tensorboard", ignored)) {
+    if (is_event_file(entry.path())) {
+      events.push_back(entry.path());
+    }
+  }
+  for (const fs::path& path : events) {
+    fs::remove(path);
+  }
+}
+
+// Half-written files of killed processes, ".NAME.PID-N.tmp".
+void remove_leftovers(const fs::path& folder) {
+  std::vector<fs::path> leftovers;
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string file = entry.path().filename().string();
+    for (const char* name : {"summary.json", "report.html", "memory.json", "recipe.yaml",
+                             "metrics.jsonl", "metrics.csv"}) {
+      if (file.starts_with(fmt::format(".{}.", name)) && file.ends_with(".tmp")) {
+        leftovers.push_back(entry.path());
+      }
+    }
+  }
+  for (const fs::path& path : leftovers) {
+    fs::remove(path, ignored);
+  }
+}
+
+// An error's text without the place in brackets.
+std::string reason(const Error& error) {
+  const std::string what = error.what();
+  return what.substr(what.find("] ") + 2);
 }
 
 std::shared_ptr<spdlog::logger> open_log(const fs::path& folder, bool append, bool console) {
@@ -66,7 +97,8 @@ std::shared_ptr<spdlog::logger> open_log(const fs::path& folder, bool append, bo
 
 }  // namespace
 
-RunFolder::RunFolder(fs::path folder, RunMode mode, bool console) : folder_(std::move(folder)) {
+RunFolder::RunFolder(fs::path folder, RunMode mode, bool console)
+    : folder_(std::move(folder)), csv_(folder_ / "metrics.csv") {
   std::error_code ignored;
   const bool finished = fs::exists(folder_ / "summary.json", ignored);
   const size_t checkpoints = checkpoints_in(folder_).size();
@@ -84,11 +116,13 @@ RunFolder::RunFolder(fs::path folder, RunMode mode, bool console) : folder_(std:
                      folder_.string());
   }
   try {
-    fs::create_directories(folder_);
-    open_metrics(false);  // locks, so nothing is removed under a run that is still going on
+    make_folders(folder_);
+    open_metrics();  // locks, so nothing is removed under a run that is still going on
+    remove_leftovers(folder_);
     if (mode != RunMode::kResume) {
       remove_earlier_run(folder_);
-      open_metrics(true);
+      metrics_.empty();
+      csv_.rewrite({});
     }
   } catch (const fs::filesystem_error& error) {
     throw FileError("run_folder", "cannot prepare {}: {}; choose another folder by --out DIR",
@@ -97,39 +131,17 @@ RunFolder::RunFolder(fs::path folder, RunMode mode, bool console) : folder_(std:
   log_ = open_log(folder_, mode == RunMode::kResume, console);
 }
 
-RunFolder::~RunFolder() {
-  if (metrics_ >= 0) {
-    ::close(metrics_);
-  }
-}
-
 fs::path RunFolder::checkpoint_path(int64_t step) const {
   return folder_ / "checkpoints" / fmt::format("step-{}", step);
 }
 
-void RunFolder::open_metrics(bool truncate) {
-  const fs::path path = folder_ / "metrics.jsonl";
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (fd < 0) {
-    throw FileError("metrics", "cannot open {}: {}; choose another folder by --out DIR",
-                    path.string(), std::strerror(errno));
-  }
-  if (metrics_ >= 0) {
-    ::close(metrics_);  // gives up its lock, so the new descriptor can take it
-  }
-  metrics_ = fd;
-  // File systems without locks answer otherwise, and are no reason to refuse a run.
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    ::close(fd);
-    metrics_ = -1;
+void RunFolder::open_metrics() {
+  metrics_ = AppendFile(folder_ / "metrics.jsonl");
+  if (!metrics_.lock()) {
     throw FileError("run_folder",
                     "another process is writing to {}; wait for it or choose another folder by "
                     "--out DIR",
                     folder_.string());
-  }
-  if (truncate && ::ftruncate(fd, 0) != 0) {
-    throw FileError("metrics", "cannot empty {}: {}; check the disk", path.string(),
-                    std::strerror(errno));
   }
 }
 
@@ -137,32 +149,48 @@ void RunFolder::resume_at(int64_t step) {
   const fs::path path = folder_ / "metrics.jsonl";
   const std::string text = read_whole_file(path);
   std::string kept;
+  std::vector<MetricLine> kept_lines;
   size_t begin = 0;
-  for (const MetricLine& line : parse_metrics(text, path.string())) {
+  for (MetricLine& line : parse_metrics(text, path.string())) {
     const size_t end = text.find('\n', begin) + 1;
     if (line.step <= step) {
       kept.append(text, begin, end - begin);
+      kept_lines.push_back(std::move(line));
     }
     begin = end;
   }
   if (kept != text) {
     write_file_atomically(path, kept);
-    open_metrics(false);  // the old descriptor still points at the replaced file
+    open_metrics();  // the old descriptor still points at the replaced file
   }
+  csv_.rewrite(kept_lines);
+  events_.emplace(folder_ / "tensorboard");
+  events_->session_start(step + 1);
   std::error_code ignored;
   fs::remove(folder_ / "summary.json", ignored);
 }
 
 void RunFolder::append_metrics(const MetricLine& line) {
-  const off_t before = ::lseek(metrics_, 0, SEEK_END);
-  if (!write_all(metrics_, metric_line_json(line) + "\n")) {
-    const int code = errno;
-    // No half line may stay: it would join the next one. Should this fail too, the reader
-    // still leaves out a torn last line.
-    const bool cut = before >= 0 && ::ftruncate(metrics_, before) == 0;
-    throw FileError("metrics", "cannot write step {} to {}: {}{}; free disk space and --resume",
-                    line.step, (folder_ / "metrics.jsonl").string(), std::strerror(code),
-                    cut ? "" : " (the last line is incomplete)");
+  try {
+    metrics_.append(metric_line_json(line) + "\n");
+    if (!csv_.append(line)) {
+      csv_.rewrite(parse_metrics(read_whole_file(metrics_.path()), metrics_.path().string()));
+    }
+    if (!events_) {
+      events_.emplace(folder_ / "tensorboard");
+    }
+    events_->scalars(line.step, line.values);
+  } catch (const FileError& error) {
+    throw FileError("metrics", "step {} is not recorded: {}; then --resume", line.step,
+                    reason(error));
+  }
+}
+
+void RunFolder::sync_metrics() {
+  metrics_.sync();
+  csv_.sync();
+  if (events_) {
+    events_->sync();
   }
 }
 

@@ -1,5 +1,6 @@
-// The folder of one run: recipe.yaml, log.txt, metrics.jsonl, summary.json, memory.json,
-// report.html and checkpoints/step-N/.
+// The folder of one run: recipe.yaml, log.txt, metrics.jsonl (and the same as metrics.csv and
+// tensorboard/events.out.tfevents.*), summary.json, memory.json, report.html and
+// checkpoints/step-N/.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -7,9 +8,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string_view>
 
+#include "report/metrics_csv.h"
 #include "report/run_data.h"
+#include "report/tensorboard.h"
+#include "tensor/core/append_file.h"
 
 namespace lithe {
 
@@ -27,18 +32,20 @@ class RunFolder {
   RunFolder(std::filesystem::path folder, RunMode mode, bool console = true);
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
-  ~RunFolder();
 
   const std::filesystem::path& path() const { return folder_; }
   std::filesystem::path checkpoint_path(int64_t step) const;
   spdlog::logger& log() { return *log_; }
 
-  // Call once the checkpoint of `step` is loaded: drops the metric lines after it (and a torn last
+  // Call once the checkpoint of `step` is loaded: drops the metrics after it (and a torn last
   // line) and the old summary, so that a run cut off again does not look finished.
   void resume_at(int64_t step);
 
-  // One line a step, handed to the system before the call returns.
+  // One line a step, handed to the system before the call returns. Throws FileError when it does
+  // not reach all three files; resume_at() then makes them agree again.
   void append_metrics(const MetricLine& line);
+  // Metrics reach the disk. Call before a checkpoint is saved, so that none outlives its metrics.
+  void sync_metrics();
 
   void write_recipe(std::string_view yaml);
   void write_summary(const RunSummary& summary, const MemoryReport* memory);
@@ -46,11 +53,13 @@ class RunFolder {
   void write_report();  // report.html, from what the folder holds now
 
  private:
-  void open_metrics(bool truncate);
+  void open_metrics();
 
   std::filesystem::path folder_;
   std::shared_ptr<spdlog::logger> log_;
-  int metrics_ = -1;  // descriptor, locked while the run lasts
+  AppendFile metrics_;  // locked while the run lasts
+  MetricsCsv csv_;
+  std::optional<EventWriter> events_;  // from the first metrics or the resume on
 };
 
 }  // namespace lithe

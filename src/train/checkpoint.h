@@ -6,9 +6,11 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "tensor/core/error.h"
 #include "tensor/graph/slots.h"
 
 namespace lithe {
@@ -21,17 +23,40 @@ struct CheckpointState {
   nlohmann::json passes = nlohmann::json::object();
 };
 
-// Writes `folder`/step-N and removes all but the newest `keep`. Throws FileError; older ones stay.
+// A checkpoint whose files are not what was written: an older one may still be good.
+class DamagedCheckpoint : public FileError {
+ public:
+  using FileError::FileError;
+};
+
+// Writes `folder`/step-N and, once it is on the disk, removes all but the newest `keep` and those
+// of later steps, which the run went back behind. Throws FileError naming the file and the
+// system's reason; the checkpoints that were there then stay.
 void save_checkpoint(const std::filesystem::path& folder, const CheckpointState& state,
                      const SlotTable& slots, const std::function<Tensor(SlotId)>& get,
                      int64_t keep);
 
+// The complete checkpoints of a folder, newest first.
+std::vector<std::filesystem::path> complete_checkpoints(const std::filesystem::path& folder);
+
 // The newest complete checkpoint of a folder, or nothing.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& folder);
 
-// Checks the manifest and every hash, and hands every slot to `put`. Throws FileError when a file
-// is damaged or the slots are not those of the run.
+// Checks the manifest and every hash, and hands every slot to `put`. Throws DamagedCheckpoint when
+// a file is damaged, FileError when the slots are not those of the run; `put` was not called then.
 CheckpointState load_checkpoint(const std::filesystem::path& checkpoint, const SlotTable& slots,
                                 const std::function<void(SlotId, const Tensor&)>& put);
+
+struct LoadedCheckpoint {
+  std::filesystem::path path;
+  CheckpointState state;
+  std::vector<std::string> damaged;  // why each newer one was passed over
+};
+
+// The newest checkpoint that is not damaged; nothing where the folder has none. Throws
+// DamagedCheckpoint when all are, FileError as load_checkpoint does.
+std::optional<LoadedCheckpoint> load_newest_checkpoint(
+    const std::filesystem::path& folder, const SlotTable& slots,
+    const std::function<void(SlotId, const Tensor&)>& put);
 
 }  // namespace lithe

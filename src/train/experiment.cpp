@@ -6,29 +6,38 @@
 
 #include "compress/passes.h"
 #include "nn/model_kinds.h"
+#include "train/task.h"
 
 namespace lithe {
 namespace {
 
 StepOptions read_step_options(const recipe::Recipe& recipe) {
   StepOptions options;
-  options.batch = recipe.integer("train.batch_size");
+  options.shape.batch = recipe.integer("train.batch_size");
   options.accumulate = recipe.integer("train.accumulate");
   options.clip_norm = recipe.number("train.clip_norm");
   options.label_smoothing = recipe.number("train.label_smoothing");
   options.unfused_attention = recipe.string("model.attention") == "unfused";
+  options.compute = *dtype_from_name(recipe.string("train.compute"));
   return options;
 }
 
 }  // namespace
 
 Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::string_view without)
-    : recipe_(recipe), device_(device), options_(read_step_options(recipe)) {
-  model_ = nn::make_model(slots_, nn::model_config(recipe.section("model")));
+    : recipe_(recipe),
+      device_(device),
+      config_(experiment_config(recipe)),
+      options_(read_step_options(recipe)) {
+  model_ = nn::make_model(slots_, config_);
+  check_task(recipe, *model_);
+  options_.shape.tokens = most_tokens(recipe, *model_);
   passes_ = make_passes(recipe, without);
   optimizer_ = make_optimizer(recipe.section("optimizer"));
-  eval_batch_ = recipe.integer("eval.batch_size");
-  eval_batch_ = eval_batch_ == 0 ? options_.batch : eval_batch_;
+  if (recipe.integer("eval.every_steps") >= 0) {
+    eval_batch_ = recipe.integer("eval.batch_size");
+    eval_batch_ = eval_batch_ == 0 ? options_.shape.batch : eval_batch_;
+  }
 
   model_preview_ = passes_.preview({model_.get(), &slots_, nullptr});
   model_reports_ = passes_.apply_model({model_.get(), &slots_, nullptr});
@@ -36,48 +45,63 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
   plan_graphs();
 }
 
+const StepGraph& Experiment::step(StepKind kind, const StepShape& shape) {
+  const auto known = graphs_.find({kind, shape});
+  if (known != graphs_.end()) {
+    return known->second;
+  }
+  StepOptions options = options_;
+  options.shape = shape;
+  return graphs_
+      .emplace(std::pair(kind, shape),
+               build_step({*model_, slots_, passes_, device_}, *optimizer_, options, kind))
+      .first->second;
+}
+
+StepGraph Experiment::rebuild_update_step() const {
+  SlotTable& slots = model_->slots();
+  return build_step({*model_, slots, passes_, device_}, *optimizer_, options_, StepKind::update);
+}
+
 void Experiment::plan_graphs() {
-  const StepContext context{*model_, slots_, passes_, device_};
-  update_ = rebuild_update_step();
+  graphs_.clear();
+  (void)steps();
+}
+
+void Experiment::limit_tokens(int64_t longest) {
+  if (longest < options_.shape.tokens) {
+    options_.shape.tokens = longest;
+    plan_graphs();
+  }
+}
+
+std::vector<const StepGraph*> Experiment::steps() {
+  std::vector<const StepGraph*> out = {&update_step()};
   if (options_.accumulate > 1) {
-    accumulate_ = build_accumulate_step(context, options_);
+    out.push_back(&step(StepKind::accumulate, options_.shape));
   }
-  if (recipe_.integer("eval.every_steps") >= 0) {
-    StepOptions eval = options_;
-    eval.batch = eval_batch_;
-    eval.label_smoothing = 0;
-    eval_ = build_eval_step(context, eval);
-  }
-}
-
-StepGraph Experiment::rebuild_update_step() {
-  return build_update_step({*model_, slots_, passes_, device_}, *optimizer_, options_);
-}
-
-std::vector<const StepGraph*> Experiment::steps() const {
-  std::vector<const StepGraph*> out = {&update_};
-  if (accumulate_) {
-    out.push_back(&*accumulate_);
-  }
-  if (eval_) {
-    out.push_back(&*eval_);
+  if (has_eval()) {
+    out.push_back(&step(StepKind::eval, {eval_batch_, options_.shape.tokens}));
   }
   return out;
 }
 
-std::vector<std::string> Experiment::preview() const {
+std::vector<std::string> Experiment::preview() {
   std::vector<std::string> lines = model_preview_;
-  lines.insert(lines.end(), update_.preview.begin(), update_.preview.end());
+  const std::vector<std::string>& more = update_step().preview;
+  lines.insert(lines.end(), more.begin(), more.end());
   return lines;
 }
 
-MemoryReport Experiment::memory() const {
+MemoryReport Experiment::memory() {
   const std::vector<const StepGraph*> all = steps();
   MemoryReport report = memory_report(slots_, all);
   std::vector<PassReport> passes = model_reports_;
-  passes.insert(passes.end(), update_.passes.begin(), update_.passes.end());
+  const std::vector<PassReport>& more = update_step().passes;
+  passes.insert(passes.end(), more.begin(), more.end());
   for (const PassReport& pass : passes) {
-    const Experiment other(recipe_, device_, pass.name);
+    Experiment other(recipe_, device_, pass.name);
+    other.limit_tokens(options_.shape.tokens);
     const std::vector<const StepGraph*> other_steps = other.steps();
     report.passes.push_back(
         {.name = pass.name,

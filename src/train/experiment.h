@@ -2,8 +2,8 @@
 // neither data, weights nor a device, so a dry run stops here.
 #pragma once
 
+#include <map>
 #include <memory>
-#include <optional>
 
 #include "recipe/recipe.h"
 #include "train/memory.h"
@@ -20,39 +20,47 @@ class Experiment {
 
   const recipe::Recipe& recipe() const { return recipe_; }
   nn::Model& model() { return *model_; }
+  const nn::Model& model() const { return *model_; }
+  // The config.json that the model was made of, with fields that the engine does not use.
+  const nlohmann::json& config() const { return config_; }
   SlotTable& slots() { return slots_; }
   const PassManager& passes() const { return passes_; }
   const StepOptions& step_options() const { return options_; }
   int64_t eval_batch() const { return eval_batch_; }
+  bool has_eval() const { return eval_batch_ > 0; }
 
-  const StepGraph& update_step() const { return update_; }
-  const StepGraph* accumulate_step() const { return accumulate_ ? &*accumulate_ : nullptr; }
-  const StepGraph* eval_step() const { return eval_ ? &*eval_ : nullptr; }
+  // The planned graph of a shape, built when it is first asked for; the reference stays valid until
+  // plan_graphs() or limit_tokens().
+  const StepGraph& step(StepKind kind, const StepShape& shape);
+  // Those of the largest shapes.
+  const StepGraph& update_step() { return step(StepKind::update, options_.shape); }
   // Builds, rewrites and plans the update step anew, as a schedule does at every step.
-  StepGraph rebuild_update_step();
-  // Every graph that the run may execute; they share one arena.
-  std::vector<const StepGraph*> steps() const;
+  StepGraph rebuild_update_step() const;
+  // The largest of every kind that the run executes; all graphs share one arena.
+  std::vector<const StepGraph*> steps();
 
-  // What each pass was about to change, one line each.
-  std::vector<std::string> preview() const;
-  // Builds and plans all graphs anew, after a pass has changed its mind (PassManager::on).
+  // Texts are no longer than this: less is planned than the recipe's data.max_length asks for.
+  void limit_tokens(int64_t longest);
+  // Forgets all graphs and plans the largest anew, after a pass has changed its mind
+  // (PassManager::on).
   void plan_graphs();
 
+  // What each pass was about to change, one line each.
+  std::vector<std::string> preview();
   // With the pass table; the predicted peak is what the executor will allocate.
-  MemoryReport memory() const;
+  MemoryReport memory();
 
  private:
   const recipe::Recipe& recipe_;
   DeviceKind device_;
+  nlohmann::json config_;
   SlotTable slots_;
   std::unique_ptr<nn::Model> model_;
   PassManager passes_;
   std::unique_ptr<Optimizer> optimizer_;
   StepOptions options_;
-  int64_t eval_batch_ = 0;
-  StepGraph update_;
-  std::optional<StepGraph> accumulate_;
-  std::optional<StepGraph> eval_;
+  int64_t eval_batch_ = 0;  // 0: the run never evaluates
+  std::map<std::pair<StepKind, StepShape>, StepGraph> graphs_;
   std::vector<std::string> model_preview_;
   std::vector<PassReport> model_reports_;
 };

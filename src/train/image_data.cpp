@@ -38,24 +38,9 @@ Transforms make_transforms(const recipe::Recipe& data, const ImageDataset& datas
 
 }  // namespace
 
-recipe::Schema image_data_options() {
+void add_image_options(recipe::Schema& schema) {
   using recipe::Type;
-  recipe::Schema schema;
   schema
-      .add({.key = "kind",
-            .type = Type::string,
-            .fallback = std::string("synthetic"),
-            .help =
-                "idx (MNIST's files), cifar10, cifar100, folder (a subfolder a class) or synthetic",
-            .choices = {"idx", "cifar10", "cifar100", "folder", "synthetic"}})
-      .add({.key = "path",
-            .type = Type::path,
-            .fallback = std::string(),
-            .help = "folder of the files; for folder, of the training images"})
-      .add({.key = "eval_path",
-            .type = Type::path,
-            .fallback = std::string(),
-            .help = "folder of the evaluation images; default: data.path"})
       .add({.key = "resize",
             .type = Type::string,
             .fallback = std::string("crop"),
@@ -82,24 +67,12 @@ recipe::Schema image_data_options() {
       .add({.key = "std",
             .type = Type::number_list,
             .fallback = std::vector<double>{0.5},
-            .help = "divided by after that"})
-      .add({.key = "threads",
-            .type = Type::integer,
-            .fallback = int64_t{1},
-            .help = "background threads that prepare batches",
-            .min = 1,
-            .max = 256})
-      .add({.key = "synthetic_size",
-            .type = Type::integer,
-            .fallback = int64_t{1024},
-            .help = "images of the synthetic set",
-            .min = 1,
-            .max = 1 << 26});
-  return schema;
+            .help = "divided by after that"});
 }
 
-std::unique_ptr<Loader> make_image_loader(const recipe::Recipe& data, const ImageTarget& target,
-                                          bool train, int64_t batch_size, uint64_t seed) {
+std::shared_ptr<const ImageSource> open_image_data(const recipe::Recipe& data,
+                                                   const ImageTarget& target, bool train,
+                                                   uint64_t seed) {
   DataSpec spec;
   spec.kind = data.string("kind");
   spec.path =
@@ -120,13 +93,8 @@ std::unique_ptr<Loader> make_image_loader(const recipe::Recipe& data, const Imag
     throw UsageError("data", "{}: the data has {} classes, the model {}; set num_labels",
                      data.where("kind"), dataset->classes(), target.classes);
   }
-  LoaderOptions options;
-  options.batch_size = batch_size;
-  options.seed = seed;
-  options.shuffle = train;
-  options.drop_last = train && dataset->size() >= batch_size;
-  options.threads = data.integer("threads");
-  return std::make_unique<Loader>(dataset, make_transforms(data, *dataset, target, train), options);
+  return std::make_shared<ImageSource>(dataset, make_transforms(data, *dataset, target, train),
+                                       seed);
 }
 
 }  // namespace lithe

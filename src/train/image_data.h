@@ -1,14 +1,15 @@
-// The recipe's `data` section for image classification: datasets, transforms and loaders.
+// The recipe's `data` section for image classification.
 #pragma once
 
 #include <memory>
 
-#include "data/loader.h"
+#include "data/image_source.h"
 #include "recipe/recipe.h"
 
 namespace lithe {
 
-recipe::Schema image_data_options();
+// Adds the keys that only images have.
+void add_image_options(recipe::Schema& schema);
 
 // What a split is asked to deliver.
 struct ImageTarget {
@@ -17,9 +18,10 @@ struct ImageTarget {
   int64_t classes = 0;   // labels must be below
 };
 
-// The training (shuffled, augmented) or evaluation loader. Throws UsageError when the data does not
-// fit the model, FileError when files are missing.
-std::unique_ptr<Loader> make_image_loader(const recipe::Recipe& data, const ImageTarget& target,
-                                          bool train, int64_t batch_size, uint64_t seed);
+// The training (augmented) or evaluation images. Throws UsageError when the data does not fit the
+// model, FileError when files are missing.
+std::shared_ptr<const ImageSource> open_image_data(const recipe::Recipe& data,
+                                                   const ImageTarget& target, bool train,
+                                                   uint64_t seed);
 
 }  // namespace lithe

@@ -4,7 +4,7 @@
 #include "nn/model_kinds.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
-#include "train/image_data.h"
+#include "train/training_data.h"
 
 namespace lithe {
 namespace {
@@ -45,7 +45,12 @@ Schema model_options() {
             .type = Type::string,
             .fallback = std::string("vit"),
             .help = "architecture, where model.path gives no config.json",
-            .choices = nn::model_type_names()});
+            .choices = nn::model_type_names()})
+      .add({.key = "task",
+            .type = Type::string,
+            .fallback = std::string("auto"),
+            .help = "what the head predicts; auto: what the data or config.json says",
+            .choices = {"auto", "classification", "regression", "span"}});
   for (const nn::ModelKind& kind : nn::model_kinds()) {
     schema.section(std::string(kind.type), kind.options(),
                    "fields of config.json, over those of model.path");
@@ -80,6 +85,11 @@ Schema loop_options() {
             .help = "updates in all; 0: as many as the epochs have",
             .min = 0,
             .max = kMostSteps})
+      .add({.key = "compute",
+            .type = Type::string,
+            .fallback = std::string("fp32"),
+            .help = "dtype of activations and products; weights and their updates stay fp32",
+            .choices = {"fp32", "bf16"}})
       .add({.key = "clip_norm",
             .type = Type::number,
             .fallback = 0.0,
@@ -167,7 +177,7 @@ Schema train_options() {
             .help = "seed of weights, order, augmentation and dropout",
             .min = 0});
   schema.section("model", model_options(), "what is trained");
-  schema.section("data", image_data_options(), "what it is trained on");
+  schema.section("data", data_options(), "what it is trained on");
   schema.section("train", loop_options(), "the loop");
   schema.section("optimizer", optimizer_options(), "how weights are updated");
   schema.section("schedule", schedule_options(), "the learning rate over time");

@@ -1,5 +1,6 @@
 #include "train/step_graph.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "tensor/graph/verify.h"
@@ -41,12 +42,10 @@ void find_inputs(StepGraph& step) {
       continue;
     }
     const std::string name = g.name(v);
-    if (name == "pixels") {
-      step.pixels = v;
-    } else if (name == "labels") {
-      step.labels = v;
-    } else if (name == "rng") {
+    if (name == "rng") {
       step.rng = v;
+    } else {
+      step.inputs.emplace_back(name, v);
     }
   }
 }
@@ -56,13 +55,22 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
   StepGraph& step = built.step;
   step.graph = std::make_unique<Graph>(c.slots);
   Graph& g = *step.graph;
-  const nn::ForwardOut out = c.model.build(
-      g,
-      {.batch = options.batch, .training = training, .label_smoothing = options.label_smoothing});
+  step.shape = options.shape;
+  const nn::ForwardOut out =
+      c.model.build(g, {.batch = options.shape.batch,
+                        .tokens = options.shape.tokens,
+                        .training = training,
+                        .label_smoothing = training ? options.label_smoothing : 0,
+                        .compute = options.compute});
   step.loss = out.loss;
-  step.correct = out.correct;
   g.mark_output(out.loss, "loss");
-  g.mark_output(out.correct, "correct");
+  if (!training) {
+    step.logits = out.logits;
+    g.mark_output(out.logits, "logits");
+  } else if (out.correct != kNoValue) {
+    step.correct = out.correct;
+    g.mark_output(out.correct, "correct");
+  }
   if (options.unfused_attention) {
     expand(g, is_attention);
   }
@@ -82,6 +90,14 @@ void finish(StepGraph& step, DeviceKind device) {
   step.graph->eliminate_dead();
   verify(*step.graph, "building the step");
   step.plan = make_plan(*step.graph, device);
+  const Graph& g = *step.graph;
+  for (NodeId n : step.plan.order) {
+    const OpDef& op = *g.node(n).op;
+    step.flops += op.flops == nullptr ? 0 : op.flops(g, n);
+  }
+  const auto loss =
+      std::find(step.plan.order.begin(), step.plan.order.end(), g.value(step.loss).producer);
+  step.loss_end = static_cast<int>(loss - step.plan.order.begin()) + 1;
 }
 
 // New nodes go right behind the producer of `v`.
@@ -99,27 +115,6 @@ ClipOut measure_norm(Graph& g, const std::vector<ParameterGradient>& gradients, 
   g.set_cursor(kNoNode);
   g.set_scope(0);
   return clip_factor(g, sums, max_norm);
-}
-
-}  // namespace
-
-void add_training_slots(SlotTable& slots, const nn::Model& model, Optimizer& optimizer,
-                        int64_t accumulate) {
-  model.visit([&](const nn::Module& module) {
-    for (const nn::Parameter& p : module.parameters()) {
-      if (!slots[p.slot].trainable) {
-        continue;
-      }
-      optimizer.add_state(slots, p.slot);
-      if (accumulate > 1) {
-        slots.add({.name = accumulator_name(slots[p.slot]),
-                   .dtype = slots[p.slot].dtype,
-                   .shape = slots[p.slot].shape,
-                   .cls = MemoryClass::gradients,
-                   .kind = SlotKind::state});
-      }
-    }
-  });
 }
 
 StepGraph build_update_step(const StepContext& context, const Optimizer& optimizer,
@@ -170,7 +165,49 @@ StepGraph build_accumulate_step(const StepContext& context, const StepOptions& o
   return std::move(built.step);
 }
 
-StepGraph build_eval_step(const StepContext& context, const StepOptions& options) {
+}  // namespace
+
+ValueId StepGraph::input(std::string_view name) const {
+  std::vector<std::string_view> known;
+  for (const auto& [key, value] : inputs) {
+    if (key == name) {
+      return value;
+    }
+    known.push_back(key);
+  }
+  throw GraphError("step", "the model takes no input '{}'; it takes {}", name,
+                   fmt::join(known, ", "));
+}
+
+void add_training_slots(SlotTable& slots, const nn::Model& model, Optimizer& optimizer,
+                        int64_t accumulate) {
+  model.visit([&](const nn::Module& module) {
+    for (const nn::Parameter& p : module.parameters()) {
+      if (!slots[p.slot].trainable) {
+        continue;
+      }
+      optimizer.add_state(slots, p.slot);
+      if (accumulate > 1) {
+        slots.add({.name = accumulator_name(slots[p.slot]),
+                   .dtype = slots[p.slot].dtype,
+                   .shape = slots[p.slot].shape,
+                   .cls = MemoryClass::gradients,
+                   .kind = SlotKind::state});
+      }
+    }
+  });
+}
+
+StepGraph build_step(const StepContext& context, const Optimizer& optimizer,
+                     const StepOptions& options, StepKind kind) {
+  switch (kind) {
+    case StepKind::update:
+      return build_update_step(context, optimizer, options);
+    case StepKind::accumulate:
+      return build_accumulate_step(context, options);
+    case StepKind::eval:
+      break;
+  }
   Built built = build(context, options, false);
   finish(built.step, context.device);
   return std::move(built.step);

@@ -3,7 +3,9 @@
 // or a device.
 #pragma once
 
+#include <compare>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "nn/model.h"
@@ -13,27 +15,44 @@
 
 namespace lithe {
 
-struct StepOptions {
+enum class StepKind : uint8_t { update, accumulate, eval };
+
+// What a graph is built for: the last batch of an epoch may be smaller, and batches of text are as
+// long as their longest sample.
+struct StepShape {
   int64_t batch = 1;
+  int64_t tokens = 0;  // 0: not text
+  auto operator<=>(const StepShape&) const = default;
+};
+
+struct StepOptions {
+  StepShape shape;         // the largest of the run
   int64_t accumulate = 1;  // micro-batches in one update
   double clip_norm = 0;    // 0: no clipping, the norm is still reported
   double label_smoothing = 0;
   bool unfused_attention = false;
+  DType compute = DType::f32;  // nn::BuildOptions::compute
 };
 
 // A planned graph with the values that the loop writes and reads (kNoValue: not in this graph).
 struct StepGraph {
+  StepShape shape;
   std::unique_ptr<Graph> graph;
   Plan plan;
-  ValueId pixels = kNoValue;
-  ValueId labels = kNoValue;
+  double flops = 0;
+  int loss_end = 0;  // position behind the loss: no node before it changes a slot
+  std::vector<std::pair<std::string, ValueId>> inputs;  // of the data: "pixels", "labels", ...
   ValueId rng = kNoValue;
   ValueId lr = kNoValue;
   ValueId loss = kNoValue;
+  ValueId logits = kNoValue;  // evaluation only
   ValueId correct = kNoValue;
   ValueId grad_norm = kNoValue;
   std::vector<std::string> preview;  // what the graph passes were about to change
   std::vector<PassReport> passes;
+
+  // The data's input of that name; throws GraphError naming those there are.
+  ValueId input(std::string_view name) const;
 };
 
 // What every builder needs; the references must outlive the call only.
@@ -49,12 +68,10 @@ struct StepContext {
 void add_training_slots(SlotTable& slots, const nn::Model& model, Optimizer& optimizer,
                         int64_t accumulate);
 
-// Forward, backward and update; with accumulation it adds what the slots hold and clears them.
-StepGraph build_update_step(const StepContext& context, const Optimizer& optimizer,
-                            const StepOptions& options);
-// Forward, backward, and the gradients added to their slots.
-StepGraph build_accumulate_step(const StepContext& context, const StepOptions& options);
-// Forward only.
-StepGraph build_eval_step(const StepContext& context, const StepOptions& options);
+// Of options.shape. An update is forward, backward and the optimizer; with accumulation it adds
+// what the slots hold and clears them. An accumulate step adds its gradients to the slots. An
+// evaluation step is forward only.
+StepGraph build_step(const StepContext& context, const Optimizer& optimizer,
+                     const StepOptions& options, StepKind kind);
 
 }  // namespace lithe

@@ -6,12 +6,12 @@
 
 #include <nlohmann/json.hpp>
 
-#include "nn/pretrained.h"
 #include "report/progress.h"
 #include "report/units.h"
-#include "tensor/core/glob.h"
+#include "tensor/graph/finite_check.h"
 #include "tensor/ops/op_table.h"
 #include "train/checkpoint.h"
+#include "train/export.h"
 
 namespace lithe {
 namespace {
@@ -33,54 +33,40 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-double graph_flops(const StepGraph* step) {
-  double sum = 0;
-  if (step != nullptr) {
-    const Graph& g = *step->graph;
-    for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
-      const OpDef& op = *g.node(n).op;
-      sum += op.flops == nullptr ? 0 : op.flops(g, n);
-    }
-  }
-  return sum;
-}
-
-ImageTarget image_target(const nn::Model& model) {
-  const nlohmann::json config = model.config();
-  return {.size = config.at("image_size").get<int64_t>(),
-          .channels = config.at("num_channels").get<int64_t>(),
-          .classes = static_cast<int64_t>(config.at("id2label").size())};
-}
-
-std::string join_names(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 5;
-  const auto end = names.begin() + static_cast<std::ptrdiff_t>(std::min(kShown, names.size()));
-  return fmt::format("{}{}", fmt::join(names.begin(), end, ", "),
-                     names.size() > kShown ? ", ..." : "");
+int64_t batches_per_epoch(const Loader& data, int64_t accumulate) {
+  return std::max<int64_t>(1, data.steps_per_epoch() / accumulate);
 }
 
 }  // namespace
 
-// Programs point into the graphs of the experiment and the memory of the executor.
-struct Trainer::Bound {
-  Program update;
-  Program accumulate;
-  Program eval;
-};
-
-Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<DeviceMemory> memory)
-    : experiment_(experiment), folder_(folder), memory_(std::move(memory)) {
+Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<DeviceMemory> memory,
+                 TrainingData data)
+    : experiment_(experiment), folder_(folder), memory_(std::move(memory)), data_(std::move(data)) {
   const recipe::Recipe& recipe = experiment_.recipe();
   seed_ = static_cast<uint64_t>(recipe.integer("seed"));
   peak_lr_ = recipe.number("optimizer.lr");
+  if (data_.longest > 0) {
+    experiment_.limit_tokens(data_.longest);
+  }
   check_fits();
+  for (const std::string& line : data_.lines) {
+    folder_.log().info("{}", line);
+  }
 
-  const ImageTarget target = image_target(experiment_.model());
   const StepOptions& options = experiment_.step_options();
-  train_data_ = make_image_loader(recipe.section("data"), target, true, options.batch, seed_);
-  if (experiment_.eval_step() != nullptr) {
-    eval_data_ =
-        make_image_loader(recipe.section("data"), target, false, experiment_.eval_batch(), seed_);
+  LoaderOptions loader;
+  loader.batch_size = options.shape.batch;
+  loader.seed = seed_;
+  loader.shuffle = true;
+  loader.drop_last = recipe.boolean("data.drop_last");
+  loader.group_by_length = recipe.boolean("data.group_by_length");
+  loader.threads = recipe.integer("data.threads");
+  train_data_ = std::make_unique<Loader>(data_.train, loader);
+  if (experiment_.has_eval()) {
+    loader.batch_size = experiment_.eval_batch();
+    loader.shuffle = false;
+    loader.drop_last = false;
+    eval_data_ = std::make_unique<Loader>(data_.eval, loader);
   }
   schedule_.kind = schedule_from_name(recipe.string("schedule.name"));
   schedule_.steps = recipe.integer("train.steps");
@@ -96,28 +82,32 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
 
   executor_ =
       std::make_unique<Executor>(memory_, kernel_lookup(memory_->kind()), experiment_.slots());
-  bound_ = std::make_unique<Bound>();
-  bind_graphs();
-  load_initial_weights();
+  forget_programs();
   executor_->mark_arena(kArenaMark);
 }
 
 Trainer::~Trainer() = default;
 
-void Trainer::bind_graphs() {
-  int64_t arena = 0;
+void Trainer::forget_programs() {
+  programs_.clear();
   for (const StepGraph* step : experiment_.steps()) {
-    arena = std::max(arena, step->plan.arena_bytes);
+    executor_->reserve_arena(step->plan.arena_bytes);
   }
-  executor_->reserve_arena(arena);
-  const auto bind = [&](const StepGraph& step) { return executor_->bind(*step.graph, step.plan); };
-  bound_->update = bind(experiment_.update_step());
-  if (experiment_.accumulate_step() != nullptr) {
-    bound_->accumulate = bind(*experiment_.accumulate_step());
+}
+
+const Program& Trainer::program(StepKind kind, const StepShape& shape) {
+  const auto known = programs_.find({kind, shape});
+  if (known != programs_.end()) {
+    return known->second;
   }
-  if (experiment_.eval_step() != nullptr) {
-    bound_->eval = bind(*experiment_.eval_step());
+  const StepGraph& step = experiment_.step(kind, shape);
+  if (step.plan.arena_bytes > executor_->arena_bytes()) {
+    // Placing buffers is a heuristic, so a smaller shape might just need more: then all move.
+    programs_.clear();
+    executor_->reserve_arena(step.plan.arena_bytes);
   }
+  return programs_.emplace(std::pair(kind, shape), executor_->bind(*step.graph, step.plan))
+      .first->second;
 }
 
 void Trainer::check_fits() const {
@@ -139,97 +129,91 @@ void Trainer::check_fits() const {
       largest);
 }
 
-void Trainer::load_initial_weights() {
-  SlotTable& slots = experiment_.slots();
-  for (SlotId s = 0; s < slots.size(); ++s) {
-    executor_->write_slot(s, initial_value(slots[s], seed_));
+void Trainer::start(const StartWeights& weights) {
+  for (const std::string& line : weights.lines()) {
+    folder_.log().info("{}", line);
   }
-  const recipe::Recipe model = experiment_.recipe().section("model");
-  if (model.string("weights") != "pretrained") {
-    return;
-  }
-  if (!model.has("path")) {
-    throw UsageError("model.weights", "{}: pretrained weights need model.path",
-                     model.where("weights"));
-  }
-  const SafetensorsFolder weights = SafetensorsFolder::open(model.string("path"));
-  const nn::NameMatch match = nn::match_names(experiment_.model(), weights);
-  const std::vector<std::string> reinit = model.strings("reinit");
-  const auto drawn_anew = [&](const std::string& name) {
-    return std::any_of(reinit.begin(), reinit.end(),
-                       [&](const std::string& pattern) { return glob_match(pattern, name); });
-  };
-  std::vector<std::string> missing = match.missing;
-  std::erase_if(missing, drawn_anew);
-  folder_.log().info("weights: {} matched, {} missing, {} unexpected in {}", match.matched.size(),
-                     match.missing.size(), match.unexpected.size(), model.string("path"));
-  if (!missing.empty()) {
-    throw FileError(
-        "weights",
-        "{} lacks {} of the model's tensors ({}); name those that shall be drawn anew in "
-        "model.reinit",
-        model.string("path"), missing.size(), join_names(missing));
-  }
-  if (!match.unexpected.empty() && !model.boolean("allow_unexpected")) {
-    throw FileError(
-        "weights",
-        "{} has {} tensors that the model lacks ({}); allow them with model.allow_unexpected=true",
-        model.string("path"), match.unexpected.size(), join_names(match.unexpected));
-  }
-  std::vector<std::string> wanted = match.matched;
-  std::erase_if(wanted, drawn_anew);
-  nn::load_weights(experiment_.model(), weights, wanted,
-                   [&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
+  weights.write([&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
 }
 
-void Trainer::feed(const StepGraph& step, const Program& program, const Batch& batch) {
-  executor_->write(program, step.pixels, batch.images);
-  executor_->write(program, step.labels, batch.labels);
+void Trainer::feed(const StepGraph& step, const Program& program, const Batch& batch, int64_t micro,
+                   double lr) {
+  for (const auto& [name, value] : step.inputs) {
+    const Tensor* data = batch.find(name);
+    if (data == nullptr) {
+      throw UsageError("data",
+                       "the model wants '{}', which the data does not give; check data.kind", name);
+    }
+    executor_->write(program, value, *data);
+  }
+  if (step.rng != kNoValue) {
+    // Each micro-batch draws its own masks.
+    const std::array<int64_t, 2> rng = {static_cast<int64_t>(seed_),
+                                        done_ * experiment_.step_options().accumulate + micro};
+    executor_->write(program, step.rng, Tensor::from<int64_t>({2}, rng));
+  }
+  if (step.lr != kNoValue) {
+    const std::array<float, 1> rate = {static_cast<float>(lr)};
+    executor_->write(program, step.lr, Tensor::from<float>({1}, rate));
+  }
+}
+
+double Trainer::run_step(const StepGraph& step, const Program& program, const Batch& batch,
+                         int64_t micro, double lr) {
+  feed(step, program, batch, micro, lr);
+  executor_->run(program, 0, step.loss_end);
+  const double loss = executor_->read(program, step.loss).to(DType::f64).as<double>()[0];
+  if (!std::isfinite(loss)) {
+    feed(step, program, batch, micro, lr);  // inputs are overwritten once they are read
+    loss_not_finite(loss, program, step.loss_end);
+  }
+  executor_->run(program, step.loss_end, static_cast<int>(step.plan.order.size()));
+  return loss;
+}
+
+void Trainer::start_data() {
+  const int64_t accumulate = experiment_.step_options().accumulate;
+  const int64_t first = done_ * accumulate;
+  const int64_t per_epoch = train_data_->steps_per_epoch();
+  train_data_->start(first / per_epoch, first % per_epoch, (schedule_.steps - done_) * accumulate);
+  data_started_ = true;
 }
 
 double Trainer::step() {
-  const StepOptions& options = experiment_.step_options();
-  if (!started_) {
-    const int64_t first = done_ * options.accumulate;
-    const int64_t per_epoch = train_data_->steps_per_epoch();
-    train_data_->start(first / per_epoch, first % per_epoch,
-                       (schedule_.steps - done_) * options.accumulate);
-    started_ = true;
+  const int64_t accumulate = experiment_.step_options().accumulate;
+  if (!data_started_) {
+    start_data();
   }
   if (experiment_.passes().on(PassEvent::step_begin, done_)) {
     experiment_.plan_graphs();
-    bind_graphs();
+    forget_programs();
   }
   const double lr = peak_lr_ * schedule_.factor(done_);
   loss_ = 0;
   correct_ = 0;
   samples_ = 0;
-  for (int64_t micro = 0; micro < options.accumulate; ++micro) {
-    const bool last = micro + 1 == options.accumulate;
-    const StepGraph& step = last ? experiment_.update_step() : *experiment_.accumulate_step();
-    const Program& program = last ? bound_->update : bound_->accumulate;
+  flops_ = 0;
+  for (int64_t micro = 0; micro < accumulate; ++micro) {
+    const bool last = micro + 1 == accumulate;
     const Batch* batch = train_data_->next();
     if (batch == nullptr) {
       throw UsageError("train", "the data ended at step {} of {}", done_, schedule_.steps);
     }
-    feed(step, program, *batch);
-    if (step.rng != kNoValue) {
-      // Each micro-batch draws its own masks.
-      const std::array<int64_t, 2> rng = {static_cast<int64_t>(seed_),
-                                          done_ * options.accumulate + micro};
-      executor_->write(program, step.rng, Tensor::from<int64_t>({2}, rng));
+    const StepKind kind = last ? StepKind::update : StepKind::accumulate;
+    const StepShape shape{batch->count(), batch->tokens};
+    const StepGraph& step = experiment_.step(kind, shape);
+    const Program& bound = program(kind, shape);
+    loss_ += run_step(step, bound, *batch, micro, lr) / static_cast<double>(accumulate);
+    if (step.correct != kNoValue) {
+      correct_ += static_cast<double>(executor_->read(bound, step.correct).as<int64_t>()[0]);
     }
+    samples_ += batch->count();
+    flops_ += step.flops;
     if (last) {
-      const std::array<float, 1> rate = {static_cast<float>(lr)};
-      executor_->write(program, step.lr, Tensor::from<float>({1}, rate));
-    }
-    executor_->run(program);
-    loss_ += executor_->read(program, step.loss).to(DType::f64).as<double>()[0] /
-             static_cast<double>(options.accumulate);
-    correct_ += static_cast<double>(executor_->read(program, step.correct).as<int64_t>()[0]);
-    samples_ += batch->count;
-    if (last) {
-      grad_norm_ = executor_->read(program, step.grad_norm).to(DType::f64).as<double>()[0];
+      grad_norm_ = executor_->read(bound, step.grad_norm).to(DType::f64).as<double>()[0];
+      if (!std::isfinite(grad_norm_)) {
+        gradient_not_finite(step);
+      }
     }
   }
   (void)experiment_.passes().on(PassEvent::step_end, done_);
@@ -239,36 +223,43 @@ double Trainer::step() {
 
 EvalResult Trainer::evaluate() {
   EvalResult out;
-  const StepGraph* step = experiment_.eval_step();
-  if (step == nullptr) {
+  if (!eval_data_) {
     return out;
   }
+  const std::unique_ptr<Evaluation> evaluation = data_.evaluation();
+  Progress progress = Progress::evaluation(eval_data_->steps_per_epoch());
   double loss_sum = 0;
-  double correct = 0;
+  int64_t batches = 0;
   eval_data_->start(0, 0, eval_data_->steps_per_epoch());
   while (const Batch* batch = eval_data_->next()) {
-    feed(*step, bound_->eval, *batch);
-    executor_->run(bound_->eval);
-    const Tensor loss = executor_->read(bound_->eval, step->loss).to(DType::f64);
-    loss_sum += loss.as<double>()[0] * static_cast<double>(batch->count);
-    correct += static_cast<double>(executor_->read(bound_->eval, step->correct).as<int64_t>()[0]);
-    out.samples += batch->count;
+    const StepShape shape{batch->count(), batch->tokens};
+    const StepGraph& step = experiment_.step(StepKind::eval, shape);
+    const Program& bound = program(StepKind::eval, shape);
+    feed(step, bound, *batch, 0, 0);
+    executor_->run(bound);
+    const Tensor loss = executor_->read(bound, step.loss).to(DType::f64);
+    loss_sum += loss.as<double>()[0] * static_cast<double>(batch->count());
+    evaluation->add(*batch, executor_->read(bound, step.logits).to(DType::f32));
+    out.samples += batch->count();
+    progress.update(++batches, batch->count(), loss_sum / static_cast<double>(out.samples));
   }
-  const auto samples = static_cast<double>(std::max<int64_t>(1, out.samples));
-  out.loss = loss_sum / samples;
-  out.accuracy = correct / samples;
+  out.loss = loss_sum / static_cast<double>(std::max<int64_t>(1, out.samples));
+  out.metrics = evaluation->result();
   return out;
 }
 
 void Trainer::resume() {
-  const auto checkpoint = newest_checkpoint(folder_.path() / "checkpoints");
-  if (!checkpoint) {
+  const auto loaded = load_newest_checkpoint(
+      folder_.path() / "checkpoints", experiment_.slots(),
+      [&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
+  if (!loaded) {
     throw FileError("resume", "{} holds no complete checkpoint; start without --resume",
                     (folder_.path() / "checkpoints").string());
   }
-  const CheckpointState state = load_checkpoint(
-      *checkpoint, experiment_.slots(),
-      [&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
+  for (const std::string& why : loaded->damaged) {
+    folder_.log().warn("{}", why);
+  }
+  const CheckpointState& state = loaded->state;
   if (state.seed != seed_) {
     throw UsageError("resume",
                      "the checkpoint was made with seed {}, the recipe has {}; use the same",
@@ -287,16 +278,17 @@ void Trainer::resume() {
   }
   experiment_.passes().restore(state.passes);
   done_ = saved_at_ = state.step;
-  started_ = false;
+  data_started_ = false;
   folder_.resume_at(done_);
-  folder_.log().info("resumed from {} at step {}", checkpoint->string(), done_);
+  folder_.log().info("resumed from {} at step {}", loaded->path.string(), done_);
 }
 
 int64_t Trainer::update_batch() const {
-  return experiment_.step_options().batch * experiment_.step_options().accumulate;
+  return experiment_.step_options().shape.batch * experiment_.step_options().accumulate;
 }
 
 void Trainer::save() {
+  folder_.sync_metrics();
   save_checkpoint(
       folder_.path() / "checkpoints",
       {.step = done_,
@@ -308,11 +300,42 @@ void Trainer::save() {
   saved_at_ = done_;
 }
 
-void Trainer::not_finite() const {
-  throw NumericalError("train",
-                       "the loss is {} and the gradients' norm {} at step {}; the last checkpoint "
-                       "stays. Lower optimizer.lr, add warm-up or set train.clip_norm",
-                       loss_, grad_norm_, done_);
+void Trainer::loss_not_finite(double loss, const Program& program, int end) {
+  const std::optional<NotFinite> bad = first_not_finite(*executor_, program, end);
+  throw NumericalError(
+      "train",
+      "the loss is {} at step {}; {}; the weights before this step and the last checkpoint stay. "
+      "Lower optimizer.lr, add warm-up or set train.clip_norm",
+      loss, done_ + 1,
+      bad ? fmt::format("the first value that went wrong is {} {}{}: {} of {} elements, {} at {}",
+                        bad->value, bad->shape,
+                        bad->op.empty() ? "" : fmt::format(", made by {}", bad->op), bad->count,
+                        bad->shape.numel(), bad->example, bad->first)
+          : "running it again gave finite values, so look for a kernel that is not deterministic");
+}
+
+void Trainer::gradient_not_finite(const StepGraph& step) {
+  // Updates come in the order of the backward pass: the first weight that is lost had the first
+  // gradient that went wrong.
+  const Graph& g = *step.graph;
+  std::string first;
+  for (NodeId n : step.plan.order) {
+    for (ValueId v : g.inputs(n)) {
+      const SlotId slot = g.value(v).slot;
+      if (g.node(n).phase == Phase::update && slot != kNoSlot &&
+          g.slots()[slot].kind == SlotKind::parameter && first.empty() &&
+          find_not_finite(executor_->read_slot(slot))) {
+        first = g.slots()[slot].name;
+      }
+    }
+  }
+  throw NumericalError(
+      "train",
+      "the gradients' norm is {} at step {} while the loss is {}; {}; the last checkpoint stays. "
+      "Lower optimizer.lr, add warm-up or set train.clip_norm",
+      grad_norm_, done_ + 1, loss_,
+      first.empty() ? "only the sum of their squares is too large for fp32"
+                    : fmt::format("the first gradient that went wrong is that of {}", first));
 }
 
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
@@ -320,13 +343,13 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const int64_t every = recipe.integer("checkpoint.every_steps");
   const int64_t eval_every = recipe.integer("eval.every_steps");
   const int64_t steps_per_epoch =
-      std::max<int64_t>(1, train_data_->steps_per_epoch() / experiment_.step_options().accumulate);
-  const double step_flops = graph_flops(&experiment_.update_step()) +
-                            graph_flops(experiment_.accumulate_step()) *
-                                static_cast<double>(experiment_.step_options().accumulate - 1);
+      batches_per_epoch(*train_data_, experiment_.step_options().accumulate);
   const auto started = Clock::now();
   double eval_seconds = 0;
   std::vector<double> step_seconds;
+  double train_seconds = 0;
+  double train_samples = 0;
+  double train_flops = 0;
   EvalResult eval;
   int64_t evaluated_at = -1;
   const auto evaluate_now = [&] {
@@ -334,9 +357,14 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     eval = evaluate();
     eval_seconds += seconds_since(begin);
     evaluated_at = done_;
-    folder_.append_metrics({done_, {{"eval_loss", eval.loss}, {"eval_accuracy", eval.accuracy}}});
-    folder_.log().info("step {}: eval loss {:.4f}, accuracy {:.2f} %", done_, eval.loss,
-                       100 * eval.accuracy);
+    NamedNumbers line = {{"eval_loss", eval.loss}};
+    std::string text;
+    for (const auto& [name, value] : eval.metrics) {
+      line.emplace_back("eval_" + name, value);
+      text += fmt::format(", {} {:.4f}", name, value);
+    }
+    folder_.append_metrics({done_, line});
+    folder_.log().info("step {}: eval loss {:.4f}{}", done_, eval.loss, text);
   };
 
   bool interrupted = false;
@@ -348,24 +376,22 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
       const double loss = step();
       const double seconds = seconds_since(begin);
       step_seconds.push_back(seconds);
-      // The step's update has already used the gradients: the weights are lost with either.
-      if (!std::isfinite(loss) || !std::isfinite(grad_norm_)) {
-        not_finite();
+      train_seconds += seconds;
+      train_samples += static_cast<double>(samples_);
+      train_flops += flops_;
+      MetricLine line{done_, {{"loss", loss}, {"lr", lr}, {"grad_norm", grad_norm_}}};
+      if (experiment_.model().task() == nn::Task::classification) {
+        line.values.emplace_back("accuracy", correct_ / static_cast<double>(samples_));
       }
-      const double rate = static_cast<double>(samples_) / seconds;
-      folder_.append_metrics({done_,
-                              {{"loss", loss},
-                               {"lr", lr},
-                               {"grad_norm", grad_norm_},
-                               {"accuracy", correct_ / static_cast<double>(samples_)},
-                               {"samples_per_s", rate},
-                               {"tflops", step_flops / seconds * 1e-12},
-                               {"peak_bytes", static_cast<double>(memory_->peak_bytes())}}});
+      line.values.emplace_back("samples_per_s", static_cast<double>(samples_) / seconds);
+      line.values.emplace_back("tflops", flops_ / seconds * 1e-12);
+      line.values.emplace_back("peak_bytes", static_cast<double>(memory_->peak_bytes()));
+      folder_.append_metrics(line);
       progress.update(done_, samples_, loss);
       interrupted = stop.load();
       const bool at_end = done_ == schedule_.steps;
       const bool due = eval_every > 0 ? done_ % eval_every == 0 : done_ % steps_per_epoch == 0;
-      if (!interrupted && experiment_.eval_step() != nullptr && (due || at_end)) {
+      if (!interrupted && eval_data_ && (due || at_end)) {
         progress.finish();
         evaluate_now();
       }
@@ -378,7 +404,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     throw Interrupted("train", "stopped after step {} of {}; go on with --resume", done_,
                       schedule_.steps);
   }
-  if (experiment_.eval_step() != nullptr && evaluated_at != done_) {
+  if (eval_data_ && evaluated_at != done_) {
     evaluate_now();  // resumed at the very end
   }
   if (!step_seconds.empty()) {
@@ -388,8 +414,8 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     if (saved_at_ != done_) {
       save();
     }
-    nn::save_weights(experiment_.model(), folder_.path() / "model",
-                     [&](SlotId slot) { return executor_->read_slot(slot); });
+    export_model(experiment_, folder_.path() / "model",
+                 [&](SlotId slot) { return executor_->read_slot(slot); });
   }
 
   RunSummary summary;
@@ -400,17 +426,15 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   if (!step_seconds.empty()) {
     summary.metrics.emplace_back("loss", loss_);
   }
-  if (experiment_.eval_step() != nullptr) {
+  if (eval_data_) {
     summary.metrics.emplace_back("eval_loss", eval.loss);
-    summary.metrics.emplace_back("accuracy", eval.accuracy);
+    summary.metrics.insert(summary.metrics.end(), eval.metrics.begin(), eval.metrics.end());
   }
   summary.times = {{"total_s", seconds_since(started)}, {"eval_s", eval_seconds}};
   // A run that was resumed at its end has no steps to speak of.
   if (const double step_median = median(step_seconds); step_median > 0) {
-    const auto batch = static_cast<double>(experiment_.step_options().batch *
-                                           experiment_.step_options().accumulate);
-    summary.metrics.emplace_back("samples_per_s", batch / step_median);
-    summary.metrics.emplace_back("tflops", step_flops / step_median * 1e-12);
+    summary.metrics.emplace_back("samples_per_s", train_samples / train_seconds);
+    summary.metrics.emplace_back("tflops", train_flops / train_seconds * 1e-12);
     summary.times.emplace_back("step_ms_median", 1e3 * step_median);
   }
   return summary;

@@ -8,7 +8,9 @@
 #include <thread>
 
 #include "../io/temp_folder.h"
+#include "data/image_source.h"
 #include "data/loader.h"
+#include "data/sampling.h"
 #include "data/synthetic.h"
 
 namespace lithe {
@@ -46,11 +48,39 @@ class Numbered final : public ImageDataset {
 };
 
 bool equal(const Batch& a, const Batch& b) {
-  return a.count == b.count && a.epoch == b.epoch && a.step == b.step &&
-         std::memcmp(a.images.data(), b.images.data(), static_cast<size_t>(a.images.bytes())) ==
-             0 &&
-         std::memcmp(a.labels.data(), b.labels.data(), static_cast<size_t>(a.labels.bytes())) == 0;
+  if (a.rows != b.rows || a.epoch != b.epoch || a.step != b.step ||
+      a.fields.size() != b.fields.size()) {
+    return false;
+  }
+  return std::equal(a.fields.begin(), a.fields.end(), b.fields.begin(),
+                    [](const BatchField& x, const BatchField& y) {
+                      return x.name == y.name && x.tensor.shape() == y.tensor.shape() &&
+                             std::equal(x.tensor.data(), x.tensor.data() + x.tensor.bytes(),
+                                        y.tensor.data());
+                    });
 }
+
+std::shared_ptr<const ImageSource> source(std::shared_ptr<const ImageDataset> data,
+                                          Transforms transforms = Transforms(), uint64_t seed = 0) {
+  return std::make_shared<ImageSource>(std::move(data), std::move(transforms), seed);
+}
+
+// Samples whose length is a fixed, scrambled function of their row.
+class Lengths final : public BatchSource {
+ public:
+  explicit Lengths(int64_t size) : size_(size) {}
+  int64_t size() const override { return size_; }
+  int64_t length(int64_t row) const override { return 1 + row * 7919 % 61; }
+  void fill(Batch& batch) const override {
+    batch.tokens = 0;
+    for (const int64_t row : batch.rows) {
+      batch.tokens = std::max(batch.tokens, length(row));
+    }
+  }
+
+ private:
+  int64_t size_;
+};
 
 Transforms augmented() {
   return Transforms({RandomCrop{6, 5, 2}, RandomFlip{}}, {{0.5f}, {0.25f}});
@@ -97,10 +127,9 @@ TEST_CASE("loader: the background sequence equals batch(epoch, step), wherever i
       CAPTURE(drop_last);
       const LoaderOptions options{
           .batch_size = 8, .seed = 11, .shuffle = true, .drop_last = drop_last, .threads = threads};
-      const Loader pure(synthetic(45), augmented(), options);
-      Loader loader(synthetic(45), augmented(), options);
+      const Loader pure(source(synthetic(45), augmented(), 11), options);
+      Loader loader(source(synthetic(45), augmented(), 11), options);
       CHECK(loader.steps_per_epoch() == (drop_last ? 5 : 6));
-      CHECK(loader.image_shape() == kShape);
       for (const auto& [epoch, step] : {std::pair{0, 0}, {2, 3}, {0, 4}}) {
         loader.start(epoch, step);
         for (int64_t n = step; n < step + 14; ++n) {
@@ -118,15 +147,15 @@ TEST_CASE("loader: an epoch holds each image once, and thread timing changes not
   const auto data = std::make_shared<Numbered>(50, -1, true);
   std::vector<std::vector<int64_t>> runs;
   for (const int64_t threads : {1, 2, 4}) {
-    Loader loader(data, Transforms(),
+    Loader loader(source(data),
                   {.batch_size = 3, .seed = 1, .shuffle = true, .threads = threads, .prefetch = 3});
     loader.start(1, 0, loader.steps_per_epoch());
     std::vector<int64_t> labels;
     while (const Batch* batch = loader.next()) {
-      for (int64_t i = 0; i < batch->count; ++i) {
-        labels.push_back(batch->labels.as<int64_t>()[static_cast<size_t>(i)]);
-        CHECK(std::lround(batch->images.as<float>()[static_cast<size_t>(i)] * 255) ==
-              labels.back());
+      for (size_t i = 0; i < batch->rows.size(); ++i) {
+        labels.push_back(batch->find("labels")->as<int64_t>()[i]);
+        CHECK(labels.back() == batch->rows[i]);
+        CHECK(std::lround(batch->find("pixels")->as<float>()[i] * 255) == labels.back());
       }
     }
     CHECK(loader.next() == nullptr);
@@ -139,32 +168,52 @@ TEST_CASE("loader: an epoch holds each image once, and thread timing changes not
   CHECK(runs[0] == runs[2]);
 }
 
-TEST_CASE(
-    "loader: a partial batch is filled with zeros and the ignored label, also in reused buffers") {
-  Loader loader(synthetic(10), Transforms({}, {{0.9f}, {0.1f}}), {.batch_size = 4, .prefetch = 1});
+TEST_CASE("loader: the last batch of an epoch has the rows that are left, also in reused buffers") {
+  Loader loader(source(synthetic(10), Transforms({}, {{0.9f}, {0.1f}})),
+                {.batch_size = 4, .prefetch = 1});
   loader.start(0, 0, 9);
-  std::set<const void*> buffers;
   int64_t n = 0;
   for (; const Batch* batch = loader.next(); ++n) {
-    buffers.insert(batch->images.data());
-    const auto labels = batch->labels.as<int64_t>();
-    const auto images = batch->images.as<float>();
-    CHECK(batch->images.shape() == Shape{4, 6, 5, 3});
-    CHECK(batch->count == (n % 3 == 2 ? 2 : 4));
-    for (size_t row = 0; row < 4; ++row) {
-      const bool used = static_cast<int64_t>(row) < batch->count;
-      CHECK((labels[row] == kIgnoreLabel) == !used);
-      const auto pixels = images.subspan(row * 90, 90);
-      CHECK(std::any_of(pixels.begin(), pixels.end(), [](float x) { return x != 0; }) == used);
-    }
+    const int64_t wanted = n % 3 == 2 ? 2 : 4;
+    CHECK(batch->count() == wanted);
+    CHECK(batch->find("pixels")->shape() == Shape{wanted, 6, 5, 3});
+    CHECK(batch->find("labels")->shape() == Shape{wanted});
+    CHECK(equal(*batch, loader.batch(n / 3, n % 3)));
   }
   CHECK(n == 9);
+  Loader even(source(synthetic(8)), {.batch_size = 4, .prefetch = 1});
+  even.start(0, 0, 6);
+  std::set<const void*> buffers;
+  while (const Batch* batch = even.next()) {
+    buffers.insert(batch->find("pixels")->data());
+  }
   CHECK(buffers.size() == 2);  // nothing is allocated a batch
+}
+
+TEST_CASE("loader: grouping by length pads little, keeps every row and is a pure function") {
+  const auto data = std::make_shared<Lengths>(1003);
+  const auto padded = [&](bool grouped) {
+    const Loader loader(
+        data, {.batch_size = 16, .seed = 4, .shuffle = true, .group_by_length = grouped});
+    std::set<int64_t> rows;
+    int64_t tokens = 0;
+    for (int64_t step = 0; step < loader.steps_per_epoch(); ++step) {
+      const Batch batch = loader.batch(2, step);
+      CHECK(batch.count() == (step == 62 ? 11 : 16));
+      CHECK(batch.rows == loader.batch(2, step).rows);
+      rows.insert(batch.rows.begin(), batch.rows.end());
+      tokens += batch.tokens * batch.count();
+    }
+    CHECK(rows.size() == 1003);
+    CHECK(loader.batch(2, 0).rows != loader.batch(3, 0).rows);
+    return tokens;
+  };
+  CHECK(padded(true) < padded(false) * 3 / 4);
 }
 
 TEST_CASE("loader: a worker's error arrives at its batch, and the loader can start again") {
   for (const int64_t threads : {1, 3}) {
-    Loader loader(std::make_shared<Numbered>(20, 9, false), Transforms(),
+    Loader loader(source(std::make_shared<Numbered>(20, 9, false)),
                   {.batch_size = 4, .threads = threads});
     CHECK(has(message_of<UsageError>([&] { loader.next(); }), "without start()"));
     loader.start(0, 0);
@@ -180,7 +229,7 @@ TEST_CASE("loader: a worker's error arrives at its batch, and the loader can sta
 
 TEST_CASE("loader: stopping and destruction do not hang at any moment") {
   for (int pulled = 0; pulled < 6; ++pulled) {
-    Loader loader(std::make_shared<Numbered>(100, -1, true), Transforms(),
+    Loader loader(source(std::make_shared<Numbered>(100, -1, true)),
                   {.batch_size = 5, .shuffle = true, .threads = 2});
     loader.start(0, 0, pulled == 5 ? 5 : 1000);
     for (int i = 0; i < pulled; ++i) {
@@ -194,14 +243,14 @@ TEST_CASE("loader: stopping and destruction do not hang at any moment") {
 
 TEST_CASE("loader: options out of range are refused") {
   const auto refusal = [](LoaderOptions options) {
-    return message_of<UsageError>([&] { Loader(synthetic(10), Transforms(), options); });
+    return message_of<UsageError>([&] { Loader(source(synthetic(10)), options); });
   };
   CHECK(has(refusal({.batch_size = 0}), "batch_size is 0"));
   CHECK(has(refusal({.threads = 0}), "threads is 0"));
   CHECK(has(refusal({.prefetch = 0}), "prefetch is 0"));
-  CHECK(has(refusal({.batch_size = 16, .drop_last = true}), "10 images give no batch of 16"));
-  const Loader loader(synthetic(10), Transforms(), {.batch_size = 16});
-  CHECK(loader.batch(0, 0).count == 10);
+  CHECK(has(refusal({.batch_size = 16, .drop_last = true}), "10 samples give no batch of 16"));
+  const Loader loader(source(synthetic(10)), {.batch_size = 16});
+  CHECK(loader.batch(0, 0).count() == 10);
   CHECK(has(message_of<UsageError>([&] { loader.batch(0, 1); }), "a step in 0..0"));
   CHECK(has(message_of<UsageError>([&] { loader.batch(-1, 0); }), "epoch -1"));
 }

@@ -148,6 +148,22 @@ def run(initial, pixels, labels, dtype: torch.dtype, attention: str) -> dict[str
     return values
 
 
+def bf16_logits(initial, pixels) -> dict[str, torch.Tensor]:
+    """Of all batches with the initial weights, in float32 and by the model converted to bfloat16:
+    how far a 16-bit stream moves them."""
+    values = {}
+    for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+        config = make_config()
+        config._attn_implementation = "eager"
+        model = ViTForImageClassification(config).to(dtype).train()
+        model.load_state_dict({name: value.to(dtype) for name, value in initial.items()})
+        images = pixels.permute(0, 1, 4, 2, 3).contiguous().to(dtype)
+        with torch.no_grad():
+            batches = [model(pixel_values=batch).logits.float() for batch in images]
+        values[f"initial_logits.{name}"] = torch.stack(batches)
+    return values
+
+
 def relative_error(value: torch.Tensor, reference: torch.Tensor) -> float:
     return (torch.linalg.norm(value.double() - reference) / torch.linalg.norm(reference)).item()
 
@@ -225,6 +241,7 @@ def main() -> None:
 
     tensors = {f"param.{checkpoint_name(name)}": value for name, value in initial.items()}
     tensors |= {"input.pixels": pixels, "input.labels": labels} | values
+    tensors |= bf16_logits(initial, pixels)
     description = {
         "config": json.loads(config.to_json_string(use_diff=False)),
         "optimizer": OPTIMIZER,

@@ -78,7 +78,7 @@ TEST_CASE("a poisoned arena gives the same bits: nothing is read outside of its 
 
 TEST_CASE("no two buffers that live together overlap in the plans of a training step") {
   for (const auto& overrides : kVariants) {
-    const TinyRun run(overrides);
+    TinyRun run(overrides);
     for (const StepGraph* step : run.experiment.steps()) {
       const auto& buffers = step->plan.buffers;
       for (size_t a = 0; a < buffers.size(); ++a) {

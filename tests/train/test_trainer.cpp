@@ -41,7 +41,9 @@ struct Run {
       : recipe(tiny_recipe(overrides)),
         experiment(recipe, DeviceKind::cpu),
         folder(path, mode, false),
-        trainer(experiment, folder, cpu_memory()) {}
+        trainer(experiment, folder, cpu_memory(), open_training_data(recipe, experiment.model())) {
+    trainer.start(StartWeights(experiment));
+  }
   recipe::Recipe recipe;
   Experiment experiment;
   RunFolder folder;
@@ -238,7 +240,8 @@ TEST_CASE("what does not fit is refused before allocating") {
   Experiment experiment(recipe, DeviceKind::cpu);
   RunFolder folder(a.path, RunMode::kNew, false);
   try {
-    const Trainer trainer(experiment, folder, cpu_memory());
+    const Trainer trainer(experiment, folder, cpu_memory(),
+                          open_training_data(recipe, experiment.model()));
     FAIL("no error");
   } catch (const MemoryError& e) {
     CHECK(e.code() == ExitCode::kMemory);

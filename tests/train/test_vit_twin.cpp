@@ -154,8 +154,8 @@ TEST_CASE("ten AdamW steps of ViT are PyTorch's") {
   const Tensor labels = golden.read("input.labels");
   const Tensor losses = golden.read("loss");
   for (int64_t i = 0; i < 10; ++i) {
-    run.executor.write(run.update, step.pixels, row(pixels, i));
-    run.executor.write(run.update, step.labels, row(labels, i));
+    run.executor.write(run.update, step.input("pixels"), row(pixels, i));
+    run.executor.write(run.update, step.input("labels"), row(labels, i));
     const std::array<float, 1> lr = {3e-3f};
     run.executor.write(run.update, step.lr, Tensor::from<float>({1}, lr));
     run.executor.run(run.update);

@@ -56,8 +56,8 @@ struct TinyRun {
 
   // Random pixels and labels that depend on `step` only.
   void feed(const Program& program, const StepGraph& graph, int64_t step) {
-    Tensor pixels(DType::f32, graph.graph->shape(graph.pixels));
-    Tensor labels(DType::i64, graph.graph->shape(graph.labels));
+    Tensor pixels(DType::f32, graph.graph->shape(graph.input("pixels")));
+    Tensor labels(DType::i64, graph.graph->shape(graph.input("labels")));
     auto values = pixels.as<float>();
     for (size_t i = 0; i < values.size(); ++i) {
       values[i] = 2 * uniform01(philox(7, static_cast<uint64_t>(step), i).word[0]) - 1;
@@ -66,8 +66,8 @@ struct TinyRun {
     for (size_t i = 0; i < classes.size(); ++i) {
       classes[i] = philox(8, static_cast<uint64_t>(step), i).word[0] % 5;
     }
-    executor.write(program, graph.pixels, pixels);
-    executor.write(program, graph.labels, labels);
+    executor.write(program, graph.input("pixels"), pixels);
+    executor.write(program, graph.input("labels"), labels);
     if (graph.rng != kNoValue) {
       const std::array<int64_t, 2> rng = {11, step};
       executor.write(program, graph.rng, Tensor::from<int64_t>({2}, rng));

@@ -2,6 +2,7 @@
 // names of Hugging Face's ViTForImageClassification.
 #pragma once
 
+#include "nn/config_reader.h"
 #include "nn/layers.h"
 #include "nn/model.h"
 #include "recipe/schema.h"
@@ -26,7 +27,7 @@ struct ViTConfig {
   int64_t patch_size = 16;
   int64_t num_channels = 3;
   bool qkv_bias = true;
-  int64_t num_labels = 1000;
+  Labels labels{.count = 1000, .names = {}};
 
   // Throws FileError("config", ...) naming the field and the accepted values.
   static ViTConfig from_json(const nlohmann::json& config);
@@ -38,11 +39,12 @@ struct ViTConfig {
 class ViTEmbeddings final : public Module {
  public:
   ViTEmbeddings(SlotTable& slots, std::string path, const ViTConfig& config);
-  // pixels [B, S, S, C] -> [B, T, H].
+  // pixels [B, S, S, C] -> [B, T, H] in the same dtype.
   ValueId forward(Graph& graph, ValueId pixels, ValueId rng) const;
+  SlotId cls_token() const { return cls_token_; }
 
  private:
-  const ViTConfig config_;
+  const double dropout_;
   SlotId cls_token_;
   SlotId position_embeddings_;
   Conv2d& projection_;
@@ -56,9 +58,10 @@ class ViTBlock final : public Module {
   ValueId forward(Graph& graph, ValueId x, ValueId rng) const;
 
  private:
-  Linear& linear(std::string_view name, int64_t in, int64_t out, bool bias);
-
-  const ViTConfig config_;
+  const int64_t heads_;
+  const Activation act_;
+  const double hidden_dropout_;
+  const double attention_dropout_;
   Linear& query_;
   Linear& key_;
   Linear& value_;
@@ -74,7 +77,8 @@ class ViT final : public Model {
   ViT(SlotTable& slots, const ViTConfig& config);
 
   std::string_view kind() const override { return "vit"; }
-  // Inputs: "pixels" fp32 [B, S, S, C], "labels" int64 [B], and "rng" int64 [2] when dropout is on.
+  InputKind input_kind() const override { return InputKind::images; }
+  Task task() const override { return Task::classification; }
   ForwardOut build(Graph& graph, const BuildOptions& options) const override;
   int block_count() const override { return static_cast<int>(blocks_.size()); }
   nlohmann::json config() const override { return config_.to_json(); }

@@ -27,7 +27,7 @@ ViTConfig ViTConfig::from_json(const nlohmann::json& config) {
   read.size("patch_size", c.patch_size);
   read.size("num_channels", c.num_channels);
   read.flag("qkv_bias", c.qkv_bias);
-  c.num_labels = read.label_count(c.num_labels);
+  c.labels = read.labels(c.labels.count);
   if (c.hidden_size % c.num_attention_heads != 0) {
     throw FileError("config", "hidden_size {} is no multiple of num_attention_heads {}; change one",
                     c.hidden_size, c.num_attention_heads);
@@ -57,29 +57,23 @@ recipe::Schema ViTConfig::options() {
 }
 
 nlohmann::json ViTConfig::to_json() const {
-  nlohmann::json labels = nlohmann::json::object();
-  nlohmann::json ids = nlohmann::json::object();
-  for (int64_t i = 0; i < num_labels; ++i) {
-    labels[std::to_string(i)] = fmt::format("LABEL_{}", i);
-    ids[fmt::format("LABEL_{}", i)] = i;
-  }
-  return {{"architectures", {"ViTForImageClassification"}},
-          {"model_type", "vit"},
-          {"hidden_size", hidden_size},
-          {"num_hidden_layers", num_hidden_layers},
-          {"num_attention_heads", num_attention_heads},
-          {"intermediate_size", intermediate_size},
-          {"hidden_act", activation_name(hidden_act)},
-          {"hidden_dropout_prob", hidden_dropout_prob},
-          {"attention_probs_dropout_prob", attention_probs_dropout_prob},
-          {"initializer_range", initializer_range},
-          {"layer_norm_eps", layer_norm_eps},
-          {"image_size", image_size},
-          {"patch_size", patch_size},
-          {"num_channels", num_channels},
-          {"qkv_bias", qkv_bias},
-          {"id2label", std::move(labels)},
-          {"label2id", std::move(ids)}};
+  nlohmann::json out = {{"architectures", {"ViTForImageClassification"}},
+                        {"model_type", "vit"},
+                        {"hidden_size", hidden_size},
+                        {"num_hidden_layers", num_hidden_layers},
+                        {"num_attention_heads", num_attention_heads},
+                        {"intermediate_size", intermediate_size},
+                        {"hidden_act", activation_name(hidden_act)},
+                        {"hidden_dropout_prob", hidden_dropout_prob},
+                        {"attention_probs_dropout_prob", attention_probs_dropout_prob},
+                        {"initializer_range", initializer_range},
+                        {"layer_norm_eps", layer_norm_eps},
+                        {"image_size", image_size},
+                        {"patch_size", patch_size},
+                        {"num_channels", num_channels},
+                        {"qkv_bias", qkv_bias}};
+  write_labels(out, labels);
+  return out;
 }
 
 }  // namespace lithe::nn

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 #include "tensor/core/error.h"
 
@@ -19,25 +20,6 @@ constexpr int kMaxAttempts = 1000;
 
 std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-}
-
-std::string advice(int code) {
-  switch (code) {
-    case ENOSPC:
-    case EDQUOT:
-      return "free disk space or choose another folder with --out DIR";
-    case EFBIG:
-      return "raise the file size limit (ulimit -f)";
-    case EACCES:
-    case EPERM:
-    case EROFS:
-      return "choose a folder that you may write with --out DIR";
-    case ENOENT:
-    case ENOTDIR:
-      return "check that the folder exists";
-    default:
-      return "check the disk and the path";
-  }
 }
 
 // Closes on every way out.
@@ -59,6 +41,25 @@ class Descriptor {
 
 }  // namespace
 
+std::string_view advice_for(int code) {
+  switch (code) {
+    case ENOSPC:
+    case EDQUOT:
+      return "free disk space or choose another folder with --out DIR";
+    case EFBIG:
+      return "raise the file size limit (ulimit -f)";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "choose a folder that you may write with --out DIR";
+    case ENOENT:
+    case ENOTDIR:
+      return "check that the folder exists";
+    default:
+      return "check the disk and the path";
+  }
+}
+
 AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(path) {
   // A killed process may have left a temporary file of the same number: take the next name.
   for (int attempt = 0; attempt < kMaxAttempts && fd_ < 0; ++attempt) {
@@ -78,6 +79,8 @@ AtomicFile::AtomicFile(const std::filesystem::path& path) : path_(path) {
 AtomicFile::~AtomicFile() {
   if (fd_ >= 0) {
     ::close(fd_);
+  }
+  if (!temporary_.empty()) {
     ::unlink(temporary_.c_str());
   }
 }
@@ -85,7 +88,7 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::fail(std::string_view action) const {
   const int code = errno;
   throw FileError("file", "cannot {} {}: {}; {}", action, path_.string(), std::strerror(code),
-                  advice(code));
+                  advice_for(code));
 }
 
 void AtomicFile::write_at(int64_t offset, std::span<const std::byte> data) {
@@ -110,14 +113,15 @@ void AtomicFile::commit() {
   if (::fsync(fd_) != 0 && errno != EINVAL) {
     fail("sync");
   }
+  const int fd = std::exchange(fd_, -1);
+  // Some file systems report a full disk only here. Linux has closed it even where it says EINTR.
+  if (::close(fd) != 0 && errno != EINTR) {
+    fail("close");
+  }
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     fail("rename a temporary file to");
   }
-  const int fd = fd_;
-  fd_ = -1;
-  if (::close(fd) != 0) {  // some file systems report a full disk only here
-    fail("close");
-  }
+  temporary_.clear();
   sync_folder(folder_of(path_));
 }
 
@@ -129,23 +133,39 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view b
 
 void sync_folder(const std::filesystem::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() >= 0) {
-    ::fsync(fd.get());
+  const bool done = fd.get() >= 0 && ::fsync(fd.get()) == 0;
+  // EINVAL, ENOTSUP: no such operation here; EACCES: a folder that may be entered but not listed.
+  if (!done && errno != EINVAL && errno != ENOTSUP && errno != EACCES) {
+    const int code = errno;
+    throw FileError("file", "cannot sync the folder {}: {}; {}", folder.string(),
+                    std::strerror(code), advice_for(code));
   }
 }
 
-bool write_all(int descriptor, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor, bytes.data(), std::min<size_t>(bytes.size(), 1u << 30));
-    if (n < 0) {
-      if (errno == EINTR) {
-        continue;
-      }
-      return false;
-    }
-    bytes.remove_prefix(static_cast<size_t>(n));
+void make_folders(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (folder.empty() || std::filesystem::is_directory(folder, ignored)) {
+    return;
   }
-  return true;
+  const std::filesystem::path above = folder_of(folder);
+  make_folders(above);
+  if (::mkdir(folder.c_str(), 0777) != 0) {
+    const int code = errno;
+    if (code == EEXIST && std::filesystem::is_directory(folder, ignored)) {
+      return;  // "a/", or another process was faster
+    }
+    throw FileError("file", "cannot make the folder {}: {}; {}", folder.string(),
+                    std::strerror(code), advice_for(code));
+  }
+  sync_folder(above);
+}
+
+void rename_path(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    const int code = errno;
+    throw FileError("file", "cannot rename {} to {}: {}; {}", from.string(), to.string(),
+                    std::strerror(code), advice_for(code));
+  }
 }
 
 std::string read_whole_file(const std::filesystem::path& path) {

@@ -141,7 +141,12 @@ Tensor Executor::read(const Program& program, ValueId value) const {
 }
 
 void Executor::run(const Program& program) {
-  for (const Program::Call& call : program.calls_) {
+  run(program, 0, static_cast<int>(program.calls_.size()));
+}
+
+void Executor::run(const Program& program, int begin, int end) {
+  for (int p = begin; p < end; ++p) {
+    const Program::Call& call = program.calls_[static_cast<size_t>(p)];
     call.kernel(call.args);
   }
 }

@@ -54,6 +54,8 @@ class Executor {
   TensorRef ref(const Program& program, ValueId value) const;
 
   void run(const Program& program);
+  // Only the nodes at the plan's positions [begin, end).
+  void run(const Program& program, int begin, int end);
   // Calls `after(position, seconds)` behind every node; synchronises, so it is for profiles only.
   void run_profiled(const Program& program, const std::function<void(int, double)>& after);
   // Fills every buffer with NaN bytes before it is written and after its last use, so that a read

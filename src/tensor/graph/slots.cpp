@@ -5,19 +5,11 @@
 
 #include "tensor/core/convert.h"
 #include "tensor/core/error.h"
+#include "tensor/core/name_hash.h"
 #include "tensor/core/philox.h"
 
 namespace lithe {
 namespace {
-
-// FNV-1a: stable across machines and builds, unlike std::hash.
-uint64_t name_hash(std::string_view name) {
-  uint64_t h = 1469598103934665603ull;
-  for (char c : name) {
-    h = (h ^ static_cast<uint8_t>(c)) * 1099511628211ull;
-  }
-  return h;
-}
 
 double unit(uint32_t word) { return (static_cast<double>(word) + 0.5) / 4294967296.0; }
 

@@ -9,6 +9,13 @@ void expect_ids(const InferContext& c, int i) {
   }
 }
 
+void expect_padding(const InferContext& c, int64_t vocabulary) {
+  const int64_t padding = c.attr<EmbeddingAttrs>().padding;
+  if (padding != kNoPadding && (padding < 0 || padding >= vocabulary)) {
+    c.fail("padding id {} is outside the table's [0, {})", padding, vocabulary);
+  }
+}
+
 void infer(InferContext& c) {
   c.expect_inputs(2);
   c.expect_floating(0);
@@ -16,6 +23,7 @@ void infer(InferContext& c) {
   if (c.shape(0).rank() != 2) {
     c.fail("the table has shape {}; [V, H] is wanted", c.shape(0));
   }
+  expect_padding(c, c.shape(0)[0]);
   Shape out = c.shape(1);
   out.push_back(c.shape(0)[1]);
   c.output(c.dtype(0), out);
@@ -32,12 +40,15 @@ void infer_grad(InferContext& c) {
   Shape wanted = c.shape(1);
   wanted.push_back(dy.back());
   c.expect_shape(0, wanted, "the gradient");
-  c.output(c.dtype(0), {c.attr<EmbeddingAttrs>().vocabulary, dy.back()});
+  const int64_t vocabulary = c.attr<EmbeddingAttrs>().vocabulary;
+  expect_padding(c, vocabulary);
+  c.output(c.dtype(0), {vocabulary, dy.back()});
 }
 
 void grad(GradContext& c) {
   if (c.wants(0)) {
-    c.set(0, c.graph.emit(embedding_grad_op, {c.dout(), c.in(1)}, EmbeddingAttrs{c.shape(0)[0]}));
+    const EmbeddingAttrs attrs{c.shape(0)[0], c.attr<EmbeddingAttrs>().padding};
+    c.set(0, c.graph.emit(embedding_grad_op, {c.dout(), c.in(1)}, attrs));
   }
 }
 
@@ -64,8 +75,8 @@ const OpDef embedding_grad_op = {.name = "embedding_grad",
                                  .workspace = workspace_grad,
                                  .cpu = embedding_grad_cpu};
 
-ValueId embedding(Graph& graph, ValueId table, ValueId ids) {
-  return graph.emit(embedding_op, {table, ids});
+ValueId embedding(Graph& graph, ValueId table, ValueId ids, int64_t padding) {
+  return graph.emit(embedding_op, {table, ids}, EmbeddingAttrs{.padding = padding});
 }
 
 }  // namespace lithe

@@ -5,15 +5,18 @@
 
 namespace lithe {
 
-// Ids outside [0, V) are an error on the CPU (ShapeError naming the id and V).
-ValueId embedding(Graph& graph, ValueId table, ValueId ids);
+inline constexpr int64_t kNoPadding = -1;
 
-extern const OpDef embedding_op;
-// dtable [V, H] from (dy [..., H], ids); attributes: EmbeddingAttrs.
-extern const OpDef embedding_grad_op;
+// Ids outside [0, V) are an error on the CPU (ShapeError naming the id and V). The row `padding`
+// gets no gradient, as PyTorch's padding_idx.
+ValueId embedding(Graph& graph, ValueId table, ValueId ids, int64_t padding = kNoPadding);
+
+// Attributes of both: EmbeddingAttrs. The gradient is dtable [V, H] from (dy [..., H], ids).
+extern const OpDef embedding_op, embedding_grad_op;
 
 struct EmbeddingAttrs {
-  int64_t vocabulary = 0;  // V
+  int64_t vocabulary = 0;        // V; used by the gradient
+  int64_t padding = kNoPadding;  // a row of zeros in the gradient
 };
 
 void embedding_cpu(const KernelArgs& args);

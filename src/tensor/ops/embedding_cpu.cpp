@@ -54,6 +54,9 @@ void embedding_grad_cpu(const KernelArgs& args) {
     next[i] = first[ids[i]];
     first[ids[i]] = i;
   }
+  if (const int64_t padding = args.attr<EmbeddingAttrs>().padding; padding != kNoPadding) {
+    first[padding] = kEnd;
+  }
   dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
     using A = acc_t<T>;
     constexpr int64_t kStrip = 256;

@@ -94,10 +94,14 @@ constexpr int kScanColumns = 8;  // of a thread
 // dy that are its own, from the first on. No sort, no atomics; reading ids is cheap beside dtable.
 template <typename T>
 __global__ void __launch_bounds__(kScanThreads)
-    embedding_grad_kernel(int64_t n, int64_t hidden, const int64_t* ids, const T* dy, T* dtable) {
+    embedding_grad_kernel(int64_t n, int64_t hidden, int64_t padding, const int64_t* ids,
+                          const T* dy, T* dtable) {
   using A = acc_t<T>;
   __shared__ bool mine[kScanThreads];
   const int64_t id = blockIdx.x;
+  if (id == padding) {
+    n = 0;
+  }
   const int64_t first = static_cast<int64_t>(blockIdx.y) * kScanThreads * kScanColumns;
   const int thread = static_cast<int>(threadIdx.x);
   A sums[kScanColumns] = {};
@@ -178,8 +182,8 @@ void embedding_grad_cuda(const KernelArgs& args) {
     const dim3 grid(blocks_for(vocabulary, 1),
                     blocks_for(hidden, int64_t{kScanThreads} * kScanColumns));
     embedding_grad_kernel<T><<<grid, kScanThreads, 0, stream_of(args)>>>(
-        args.in[1].numel(), hidden, args.in[1].as<int64_t>(), args.in[0].as<T>(),
-        args.out[0].as<T>());
+        args.in[1].numel(), hidden, args.attr<EmbeddingAttrs>().padding, args.in[1].as<int64_t>(),
+        args.in[0].as<T>(), args.out[0].as<T>());
     check_launch(args.op);
   });
 }
