@@ -165,6 +165,13 @@ int main(int argc, char** argv) {
       ->excludes(resume);
   app.add_flag("--json", args.json, "last line of stdout: one JSON object");
   const recipe::Schema schema = train_options();
+  app.add_flag_callback(
+      "--print-keys",
+      [&] {
+        fmt::print("# Recipe keys of train\n\n{}", schema.markdown());
+        throw CLI::Success();
+      },
+      "print all recipe keys as a Markdown table and stop");
   app.footer("\nRecipe keys:\n" + schema.help());
   try {
     app.parse(argc, argv);

@@ -3,13 +3,12 @@
 
 The same hyper-parameters as the recipe configs/quickstart/bert_sst2.yaml: AdamW, linear schedule
 with warm-up, dropout as in the checkpoint, batches padded to their longest row, and the metric on
-the dev set after the last epoch. Prints one JSON line. Example:
+the dev set after the last epoch. fp32 throughout, without TF32. Prints one JSON line. Example:
 
-    python bert_glue_pytorch.py --model MINILM --data glue/RTE --task rte --epochs 3 --lr 1e-4 --seed 1
+    python bert_glue_pytorch.py --model MINILM --data glue/RTE --task rte --group_by_length --seed 1
 """
 
 import argparse
-import csv
 import json
 import math
 import time
@@ -37,6 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weight_decay", type=float, default=0.01)
     parser.add_argument("--warmup_ratio", type=float, default=0.06)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--group_by_length", action="store_true", help="batches of similar length, as data.group_by_length"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--steps", type=int, default=0, help="stop early, for a try")
@@ -55,6 +57,23 @@ def read_task(path: Path, task: str):
     pairs = [row[second] for row in rows] if second is not None else None
     labels = [names.index(row[label]) if names else float(row[label]) for row in rows]
     return texts, pairs, labels
+
+
+def epoch_order(lengths, batch, grouped, generator):
+    """A random order; grouped: runs of 50 batches sorted by length, then the full batches shuffled."""
+    import torch
+
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    if not grouped:
+        return order
+    full = len(order) // batch
+    rest = order[full * batch :]
+    run = 50 * batch
+    ordered = []
+    for begin in range(0, full * batch, run):
+        ordered += sorted(order[begin : min(begin + run, full * batch)], key=lengths.__getitem__)
+    batches = torch.randperm(full, generator=generator).tolist()
+    return [i for b in batches for i in ordered[b * batch : (b + 1) * batch]] + rest
 
 
 def ranks(values):
@@ -100,6 +119,8 @@ def main() -> None:
 
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_tf32 = False
     transformers.logging.set_verbosity_error()
     tokenizer = AutoTokenizer.from_pretrained(a.model)
     regression = TASKS[a.task][3] is None
@@ -135,6 +156,7 @@ def main() -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=a.lr)
     size = len(data["train"][1])
+    lengths = [len(ids) for ids in data["train"][0]["input_ids"]]
     per_epoch = -(-size // a.batch)
     total = a.epochs * per_epoch
     warmup = int(a.warmup_ratio * total)
@@ -146,7 +168,7 @@ def main() -> None:
     start, done, loss = time.perf_counter(), 0, None
     for _ in range(a.epochs):
         model.train()
-        order = torch.randperm(size, generator=generator).tolist()
+        order = epoch_order(lengths, a.batch, a.group_by_length, generator)
         for begin in range(0, size, a.batch):
             inputs, labels = batch("train", order[begin : begin + a.batch])
             loss = model(**inputs, labels=labels).loss
@@ -175,6 +197,10 @@ def main() -> None:
         "device": torch.cuda.get_device_name() if a.device == "cuda" else "cpu",
         "task": a.task,
         "seed": a.seed,
+        "rows": [len(data[s][1]) for s in ("train", "dev")],
+        "mean_tokens": [
+            round(sum(map(len, data[s][0]["input_ids"])) / len(data[s][1]), 1) for s in ("train", "dev")
+        ],
         "metrics": metrics(a.task, outputs, data["dev"][1]),
         "train_loss": float(loss),
         "steps": done,

@@ -8,6 +8,7 @@ Measures forward, backward and AdamW on synthetic data and prints one JSON line.
 """
 
 import argparse
+import fnmatch
 import json
 import os
 import resource
@@ -35,7 +36,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--freeze_blocks", type=int, default=0, help="freeze the embeddings and the first N blocks"
     )
-    parser.add_argument("--frozen", default="", help="comma-separated parameters to freeze as well")
+    parser.add_argument(
+        "--frozen", default="", help="comma-separated parameters to freeze as well; * and ? allowed"
+    )
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
     return parser.parse_args()
@@ -66,9 +69,10 @@ def main() -> None:
     )
     model = BertForSequenceClassification(config).train()
     prefixes = tuple(["bert.embeddings."] + [f"bert.encoder.layer.{i}." for i in range(a.freeze_blocks)])
-    extra = set(filter(None, a.frozen.split(",")))
+    extra = list(filter(None, a.frozen.split(",")))
     for name, parameter in model.named_parameters():
-        if name in extra or (a.freeze_blocks and name.startswith(prefixes)):
+        chosen = any(fnmatch.fnmatchcase(name, pattern) for pattern in extra)
+        if chosen or (a.freeze_blocks and name.startswith(prefixes)):
             parameter.requires_grad_(False)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     plain = ("bias", "LayerNorm.weight")
@@ -112,6 +116,8 @@ def main() -> None:
                 "load_average_before": round(load, 2),
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "trained_parameters": sum(p.numel() for _, p in trained),
+                "trained_tensors": len(trained),
+                "tensors": len(list(model.parameters())),
                 "arguments": vars(a),
             }
         ),

@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "report/progress.h"
 #include "report/units.h"
-#include "tensor/graph/finite_check.h"
 #include "tensor/ops/op_table.h"
 #include "train/checkpoint.h"
 #include "train/export.h"
@@ -82,6 +81,7 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
 
   executor_ =
       std::make_unique<Executor>(memory_, kernel_lookup(memory_->kind()), experiment_.slots());
+  runner_ = std::make_unique<StepRunner>(*executor_);
   forget_programs();
   executor_->mark_arena(kArenaMark);
 }
@@ -103,6 +103,7 @@ const Program& Trainer::program(StepKind kind, const StepShape& shape) {
   const StepGraph& step = experiment_.step(kind, shape);
   if (step.plan.arena_bytes > executor_->arena_bytes()) {
     // Placing buffers is a heuristic, so a smaller shape might just need more: then all move.
+    collect(true);
     programs_.clear();
     executor_->reserve_arena(step.plan.arena_bytes);
   }
@@ -136,41 +137,6 @@ void Trainer::start(const StartWeights& weights) {
   weights.write([&](SlotId slot, const Tensor& value) { executor_->write_slot(slot, value); });
 }
 
-void Trainer::feed(const StepGraph& step, const Program& program, const Batch& batch, int64_t micro,
-                   double lr) {
-  for (const auto& [name, value] : step.inputs) {
-    const Tensor* data = batch.find(name);
-    if (data == nullptr) {
-      throw UsageError("data",
-                       "the model wants '{}', which the data does not give; check data.kind", name);
-    }
-    executor_->write(program, value, *data);
-  }
-  if (step.rng != kNoValue) {
-    // Each micro-batch draws its own masks.
-    const std::array<int64_t, 2> rng = {static_cast<int64_t>(seed_),
-                                        done_ * experiment_.step_options().accumulate + micro};
-    executor_->write(program, step.rng, Tensor::from<int64_t>({2}, rng));
-  }
-  if (step.lr != kNoValue) {
-    const std::array<float, 1> rate = {static_cast<float>(lr)};
-    executor_->write(program, step.lr, Tensor::from<float>({1}, rate));
-  }
-}
-
-double Trainer::run_step(const StepGraph& step, const Program& program, const Batch& batch,
-                         int64_t micro, double lr) {
-  feed(step, program, batch, micro, lr);
-  executor_->run(program, 0, step.loss_end);
-  const double loss = executor_->read(program, step.loss).to(DType::f64).as<double>()[0];
-  if (!std::isfinite(loss)) {
-    feed(step, program, batch, micro, lr);  // inputs are overwritten once they are read
-    loss_not_finite(loss, program, step.loss_end);
-  }
-  executor_->run(program, step.loss_end, static_cast<int>(step.plan.order.size()));
-  return loss;
-}
-
 void Trainer::start_data() {
   const int64_t accumulate = experiment_.step_options().accumulate;
   const int64_t first = done_ * accumulate;
@@ -179,46 +145,58 @@ void Trainer::start_data() {
   data_started_ = true;
 }
 
-double Trainer::step() {
+void Trainer::launch_step() {
   const int64_t accumulate = experiment_.step_options().accumulate;
   if (!data_started_) {
     start_data();
   }
   if (experiment_.passes().on(PassEvent::step_begin, done_)) {
+    collect(true);  // graphs and programs of open steps must stay
     experiment_.plan_graphs();
     forget_programs();
   }
-  const double lr = peak_lr_ * schedule_.factor(done_);
-  loss_ = 0;
-  correct_ = 0;
-  samples_ = 0;
-  flops_ = 0;
   for (int64_t micro = 0; micro < accumulate; ++micro) {
-    const bool last = micro + 1 == accumulate;
     const Batch* batch = train_data_->next();
     if (batch == nullptr) {
       throw UsageError("train", "the data ended at step {} of {}", done_, schedule_.steps);
     }
-    const StepKind kind = last ? StepKind::update : StepKind::accumulate;
+    const StepKind kind = micro + 1 == accumulate ? StepKind::update : StepKind::accumulate;
     const StepShape shape{batch->count(), batch->tokens};
     const StepGraph& step = experiment_.step(kind, shape);
-    const Program& bound = program(kind, shape);
-    loss_ += run_step(step, bound, *batch, micro, lr) / static_cast<double>(accumulate);
-    if (step.correct != kNoValue) {
-      correct_ += static_cast<double>(executor_->read(bound, step.correct).as<int64_t>()[0]);
-    }
-    samples_ += batch->count();
-    flops_ += step.flops;
-    if (last) {
-      grad_norm_ = executor_->read(bound, step.grad_norm).to(DType::f64).as<double>()[0];
-      if (!std::isfinite(grad_norm_)) {
-        gradient_not_finite(step);
-      }
-    }
+    runner_->launch(step, program(kind, shape), *batch,
+                    {.step = done_,
+                     .seed = seed_,
+                     .draw = done_ * accumulate + micro,  // each micro-batch has its own masks
+                     .lr = peak_lr_ * schedule_.factor(done_)});
+    collect(false);
   }
   (void)experiment_.passes().on(PassEvent::step_end, done_);
   ++done_;
-  return loss_;
+}
+
+void Trainer::collect(bool all) {
+  while (runner_->open() > (all ? 0 : runner_->ahead())) {
+    const StepNumbers numbers = *runner_->collect();
+    const auto share = static_cast<double>(experiment_.step_options().accumulate);
+    partial_.loss += numbers.loss / share;
+    partial_.correct += numbers.correct;
+    partial_.samples += numbers.samples;
+    partial_.flops += numbers.flops;
+    if (numbers.updates) {
+      partial_.step = numbers.step;
+      partial_.lr = numbers.lr;
+      partial_.grad_norm = numbers.grad_norm;
+      finished_.push_back(std::exchange(partial_, StepNumbers{}));
+    }
+  }
+}
+
+double Trainer::step() {
+  launch_step();
+  collect(true);
+  const double loss = finished_.back().loss;
+  finished_.clear();
+  return loss;
 }
 
 EvalResult Trainer::evaluate() {
@@ -235,7 +213,7 @@ EvalResult Trainer::evaluate() {
     const StepShape shape{batch->count(), batch->tokens};
     const StepGraph& step = experiment_.step(StepKind::eval, shape);
     const Program& bound = program(StepKind::eval, shape);
-    feed(step, bound, *batch, 0, 0);
+    runner_->feed(step, bound, *batch);
     executor_->run(bound);
     const Tensor loss = executor_->read(bound, step.loss).to(DType::f64);
     loss_sum += loss.as<double>()[0] * static_cast<double>(batch->count());
@@ -300,44 +278,6 @@ void Trainer::save() {
   saved_at_ = done_;
 }
 
-void Trainer::loss_not_finite(double loss, const Program& program, int end) {
-  const std::optional<NotFinite> bad = first_not_finite(*executor_, program, end);
-  throw NumericalError(
-      "train",
-      "the loss is {} at step {}; {}; the weights before this step and the last checkpoint stay. "
-      "Lower optimizer.lr, add warm-up or set train.clip_norm",
-      loss, done_ + 1,
-      bad ? fmt::format("the first value that went wrong is {} {}{}: {} of {} elements, {} at {}",
-                        bad->value, bad->shape,
-                        bad->op.empty() ? "" : fmt::format(", made by {}", bad->op), bad->count,
-                        bad->shape.numel(), bad->example, bad->first)
-          : "running it again gave finite values, so look for a kernel that is not deterministic");
-}
-
-void Trainer::gradient_not_finite(const StepGraph& step) {
-  // Updates come in the order of the backward pass: the first weight that is lost had the first
-  // gradient that went wrong.
-  const Graph& g = *step.graph;
-  std::string first;
-  for (NodeId n : step.plan.order) {
-    for (ValueId v : g.inputs(n)) {
-      const SlotId slot = g.value(v).slot;
-      if (g.node(n).phase == Phase::update && slot != kNoSlot &&
-          g.slots()[slot].kind == SlotKind::parameter && first.empty() &&
-          find_not_finite(executor_->read_slot(slot))) {
-        first = g.slots()[slot].name;
-      }
-    }
-  }
-  throw NumericalError(
-      "train",
-      "the gradients' norm is {} at step {} while the loss is {}; {}; the last checkpoint stays. "
-      "Lower optimizer.lr, add warm-up or set train.clip_norm",
-      grad_norm_, done_ + 1, loss_,
-      first.empty() ? "only the sum of their squares is too large for fp32"
-                    : fmt::format("the first gradient that went wrong is that of {}", first));
-}
-
 RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const recipe::Recipe& recipe = experiment_.recipe();
   const int64_t every = recipe.integer("checkpoint.every_steps");
@@ -347,6 +287,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   const auto started = Clock::now();
   double eval_seconds = 0;
   std::vector<double> step_seconds;
+  double last_loss = 0;
   double train_seconds = 0;
   double train_samples = 0;
   double train_flops = 0;
@@ -367,39 +308,54 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     folder_.log().info("step {}: eval loss {:.4f}{}", done_, eval.loss, text);
   };
 
-  bool interrupted = false;
-  {
-    Progress progress(schedule_.steps, done_);
-    while (done_ < schedule_.steps && !interrupted) {
-      const double lr = peak_lr_ * schedule_.factor(done_);
-      const auto begin = Clock::now();
-      const double loss = step();
-      const double seconds = seconds_since(begin);
+  Progress progress(schedule_.steps, done_);
+  auto last = Clock::now();
+  const auto log_finished = [&] {
+    const double seconds = seconds_since(last) / static_cast<double>(finished_.size());
+    last = Clock::now();
+    for (const StepNumbers& n : finished_) {
       step_seconds.push_back(seconds);
       train_seconds += seconds;
-      train_samples += static_cast<double>(samples_);
-      train_flops += flops_;
-      MetricLine line{done_, {{"loss", loss}, {"lr", lr}, {"grad_norm", grad_norm_}}};
+      train_samples += static_cast<double>(n.samples);
+      train_flops += n.flops;
+      last_loss = n.loss;
+      MetricLine line{n.step + 1, {{"loss", n.loss}, {"lr", n.lr}, {"grad_norm", n.grad_norm}}};
       if (experiment_.model().task() == nn::Task::classification) {
-        line.values.emplace_back("accuracy", correct_ / static_cast<double>(samples_));
+        line.values.emplace_back("accuracy", n.correct / static_cast<double>(n.samples));
       }
-      line.values.emplace_back("samples_per_s", static_cast<double>(samples_) / seconds);
-      line.values.emplace_back("tflops", flops_ / seconds * 1e-12);
+      line.values.emplace_back("samples_per_s", static_cast<double>(n.samples) / seconds);
+      line.values.emplace_back("tflops", n.flops / seconds * 1e-12);
       line.values.emplace_back("peak_bytes", static_cast<double>(memory_->peak_bytes()));
       folder_.append_metrics(line);
-      progress.update(done_, samples_, loss);
-      interrupted = stop.load();
-      const bool at_end = done_ == schedule_.steps;
-      const bool due = eval_every > 0 ? done_ % eval_every == 0 : done_ % steps_per_epoch == 0;
-      if (!interrupted && eval_data_ && (due || at_end)) {
-        progress.finish();
-        evaluate_now();
-      }
-      if (interrupted || (every > 0 && done_ % every == 0 && !at_end)) {
-        save();
-      }
+      progress.update(n.step + 1, n.samples, n.loss);
+    }
+    finished_.clear();
+  };
+  bool interrupted = false;
+  while (done_ < schedule_.steps && !interrupted) {
+    launch_step();
+    interrupted = stop.load();
+    const bool at_end = done_ == schedule_.steps;
+    const bool evaluates =
+        !interrupted && eval_data_ &&
+        (at_end || (eval_every > 0 ? done_ % eval_every == 0 : done_ % steps_per_epoch == 0));
+    const bool saves = interrupted || (every > 0 && done_ % every == 0 && !at_end);
+    collect(evaluates || saves || at_end);
+    if (!finished_.empty()) {
+      log_finished();
+    }
+    if (evaluates) {
+      progress.finish();
+      evaluate_now();
+    }
+    if (saves) {
+      save();
+    }
+    if (evaluates || saves) {
+      last = Clock::now();
     }
   }
+  progress.finish();
   if (interrupted) {
     throw Interrupted("train", "stopped after step {} of {}; go on with --resume", done_,
                       schedule_.steps);
@@ -424,7 +380,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   summary.seed = seed_;
   summary.metrics = {{"steps", static_cast<double>(done_)}};
   if (!step_seconds.empty()) {
-    summary.metrics.emplace_back("loss", loss_);
+    summary.metrics.emplace_back("loss", last_loss);
   }
   if (eval_data_) {
     summary.metrics.emplace_back("eval_loss", eval.loss);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <map>
 #include <memory>
 
@@ -11,6 +12,7 @@
 #include "tensor/graph/executor.h"
 #include "train/experiment.h"
 #include "train/start_weights.h"
+#include "train/step_runner.h"
 #include "train/training_data.h"
 
 namespace lithe {
@@ -42,7 +44,7 @@ class Trainer {
   int64_t measured_peak_bytes() const;
 
   // ---- pieces, for tests and benchmarks
-  // One update on the given global step's batches; returns the mean loss.
+  // One update, waited for; returns the mean loss.
   double step();
   EvalResult evaluate();
   Executor& executor() { return *executor_; }
@@ -56,13 +58,10 @@ class Trainer {
   void forget_programs();
   int64_t update_batch() const;  // samples in one update
   void start_data();
-  void feed(const StepGraph& step, const Program& program, const Batch& batch, int64_t micro,
-            double lr);
-  // Forward and the loss first, so that a loss that is not finite leaves the weights whole.
-  double run_step(const StepGraph& step, const Program& program, const Batch& batch, int64_t micro,
-                  double lr);
-  [[noreturn]] void loss_not_finite(double loss, const Program& program, int end);
-  [[noreturn]] void gradient_not_finite(const StepGraph& step);
+  // Asks the device for one update.
+  void launch_step();
+  // Takes in what the device has done; with `all` waits for everything that was asked for.
+  void collect(bool all);
   void save();
 
   Experiment& experiment_;
@@ -72,6 +71,7 @@ class Trainer {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Loader> train_data_;
   std::unique_ptr<Loader> eval_data_;
+  std::unique_ptr<StepRunner> runner_;
   std::map<std::pair<StepKind, StepShape>, Program> programs_;
   Schedule schedule_;
   double peak_lr_ = 0;
@@ -79,12 +79,8 @@ class Trainer {
   int64_t done_ = 0;
   int64_t saved_at_ = -1;  // step of the newest checkpoint; -1: none of this run
   bool data_started_ = false;
-  // Of the last step.
-  double loss_ = 0;
-  double correct_ = 0;
-  double grad_norm_ = 0;
-  double flops_ = 0;
-  int64_t samples_ = 0;
+  StepNumbers partial_;               // of an update whose micro-batches are not all in
+  std::deque<StepNumbers> finished_;  // updates that the loop has not looked at yet
   int64_t measured_arena_ = -1;
 };
 

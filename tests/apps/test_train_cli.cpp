@@ -54,6 +54,13 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
+TEST_CASE("docs/recipe_keys.md holds the keys that the program knows") {
+  const Result r = train("--print-keys", true);
+  CHECK(r.code == 0);
+  std::ifstream in(std::string(LITHE_SOURCE_DIR) + "/docs/recipe_keys.md");
+  CHECK(std::string(std::istreambuf_iterator<char>(in), {}) == r.output);
+}
+
 TEST_CASE("a dry run of ViT-B/16 ends with one JSON object") {
   const Result r = train(config("bench/vit_b16.yaml") + " --dry-run --json", true);
   CHECK(r.code == 0);

@@ -2,7 +2,9 @@
 // (weights, optimizer state) and the arena; `used` and `peak` are what the plan is compared with.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -10,6 +12,14 @@
 namespace lithe {
 
 enum class DeviceKind : uint8_t { cpu, cuda };
+
+// Work that was recorded once and runs again on the same addresses: on CUDA a graph, launched as a
+// whole.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void launch() = 0;
+};
 
 class DeviceMemory {
  public:
@@ -28,6 +38,30 @@ class DeviceMemory {
   virtual void fill(void* device, uint8_t byte, int64_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual void* stream() const { return nullptr; }  // cudaStream_t on CUDA
+
+  // Whether work only starts when it is asked for, so that the host can run ahead of the device.
+  virtual bool asynchronous() const { return false; }
+  // Host memory for the two copies below: pinned, where that makes them run beside the host.
+  // 256-byte aligned; throws MemoryError.
+  virtual void* allocate_host(int64_t bytes) = 0;
+  virtual void release_host(void* block) noexcept = 0;
+  // In order with all other work of this device. The host leaves its side alone until a mark that
+  // was set later has been reached.
+  virtual void copy_in_async(void* device, const void* host, int64_t bytes) {
+    copy_in(device, host, bytes);
+  }
+  virtual void copy_out_async(void* host, const void* device, int64_t bytes) {
+    copy_out(host, device, bytes);
+  }
+  // A point behind all work asked for so far; at most kMarks may be open.
+  static constexpr int64_t kMarks = 8;
+  virtual int64_t mark() { return 0; }
+  virtual void wait(int64_t /*mark*/) {}
+  // Records what `work` asks for without running it; null where the device cannot. `work` calls
+  // kernels only.
+  virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) {
+    return nullptr;
+  }
 
   int64_t used_bytes() const { return used_; }
   int64_t peak_bytes() const { return peak_; }
@@ -73,6 +107,39 @@ class Block {
 
  private:
   void swap(Block& other) noexcept {
+    std::swap(memory_, other.memory_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+  std::shared_ptr<DeviceMemory> memory_;
+  void* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+// Host memory of a device's asynchronous copies, released with its owner.
+class HostBlock {
+ public:
+  HostBlock() = default;
+  HostBlock(std::shared_ptr<DeviceMemory> memory, int64_t bytes)
+      : memory_(std::move(memory)), data_(memory_->allocate_host(bytes)), bytes_(bytes) {}
+  HostBlock(const HostBlock&) = delete;
+  HostBlock& operator=(const HostBlock&) = delete;
+  HostBlock(HostBlock&& other) noexcept { swap(other); }
+  HostBlock& operator=(HostBlock&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~HostBlock() {
+    if (data_ != nullptr) {
+      memory_->release_host(data_);
+    }
+  }
+
+  std::byte* data() const { return static_cast<std::byte*>(data_); }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  void swap(HostBlock& other) noexcept {
     std::swap(memory_, other.memory_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);

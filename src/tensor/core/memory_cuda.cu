@@ -1,5 +1,7 @@
 #include <cuda_runtime.h>
 
+#include <array>
+
 #include <fmt/format.h>
 
 #include "tensor/core/cuda_check.h"
@@ -10,6 +12,21 @@ namespace {
 
 constexpr std::string_view kWhere = "device";
 
+class CudaGraph final : public Recording {
+ public:
+  CudaGraph(cudaGraphExec_t graph, cudaStream_t stream) : graph_(graph), stream_(stream) {}
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+  ~CudaGraph() override { cudaGraphExecDestroy(graph_); }
+  void launch() override {
+    cuda_check(cudaGraphLaunch(graph_, stream_), kWhere, "launching a step");
+  }
+
+ private:
+  cudaGraphExec_t graph_;
+  cudaStream_t stream_;
+};
+
 // Owns a stream of its own, so that no other user of the device orders work before or after ours.
 class CudaMemory final : public DeviceMemory {
  public:
@@ -19,11 +36,17 @@ class CudaMemory final : public DeviceMemory {
     check(cudaGetDeviceProperties(&properties, index), "reading the device's properties");
     description_ = fmt::format("cuda:{}, {}", index, properties.name);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+    for (cudaEvent_t& event : events_) {
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+    }
   }
   CudaMemory(const CudaMemory&) = delete;
   CudaMemory& operator=(const CudaMemory&) = delete;
   ~CudaMemory() override {
     cudaSetDevice(index_);
+    for (cudaEvent_t event : events_) {
+      cudaEventDestroy(event);
+    }
     cudaStreamDestroy(stream_);
   }
 
@@ -76,6 +99,66 @@ class CudaMemory final : public DeviceMemory {
   }
   void* stream() const override { return stream_; }
 
+  bool asynchronous() const override { return true; }
+  void* allocate_host(int64_t bytes) override {
+    select();
+    void* block = nullptr;
+    const cudaError_t status = cudaMallocHost(&block, static_cast<size_t>(bytes > 0 ? bytes : 1));
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw MemoryError("memory",
+                        "{} bytes of pinned host memory are not to be had; close other "
+                        "programs, or lower the batch size",
+                        bytes);
+    }
+    check(status, "allocating pinned host memory");
+    return block;
+  }
+  void release_host(void* block) noexcept override {
+    cudaSetDevice(index_);
+    cudaFreeHost(block);
+  }
+  void copy_in_async(void* device, const void* host, int64_t bytes) override {
+    select();
+    check(
+        cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
+        "copying to the device");
+  }
+  void copy_out_async(void* host, const void* device, int64_t bytes) override {
+    select();
+    check(
+        cudaMemcpyAsync(host, device, static_cast<size_t>(bytes), cudaMemcpyDeviceToHost, stream_),
+        "copying from the device");
+  }
+  int64_t mark() override {
+    const int64_t ticket = marks_++;
+    check(cudaEventRecord(events_[static_cast<size_t>(ticket % kMarks)], stream_), "marking");
+    return ticket;
+  }
+  void wait(int64_t mark) override {
+    check(cudaEventSynchronize(events_[static_cast<size_t>(mark % kMarks)]), "a kernel");
+  }
+  std::unique_ptr<Recording> record(const std::function<void()>& work) override {
+    select();
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording");
+    cudaGraph_t graph = nullptr;
+    try {
+      work();
+    } catch (...) {
+      cudaStreamEndCapture(stream_, &graph);  // the stream must not stay in capture
+      if (graph != nullptr) {
+        cudaGraphDestroy(graph);
+      }
+      throw;
+    }
+    check(cudaStreamEndCapture(stream_, &graph), "recording");
+    cudaGraphExec_t executable = nullptr;
+    const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "preparing a recording");
+    return std::make_unique<CudaGraph>(executable, stream_);
+  }
+
  private:
   void check(cudaError_t status, std::string_view what) const {
     cuda_check(status, description_.empty() ? kWhere : std::string_view(description_), what);
@@ -101,6 +184,8 @@ class CudaMemory final : public DeviceMemory {
   int index_;
   std::string description_;
   cudaStream_t stream_ = nullptr;
+  std::array<cudaEvent_t, kMarks> events_{};
+  int64_t marks_ = 0;
 };
 
 }  // namespace

@@ -140,8 +140,27 @@ Tensor Executor::read(const Program& program, ValueId value) const {
   return out;
 }
 
+void Executor::write_async(const Program& program, ValueId value, const void* host) {
+  const TensorRef to = ref(program, value);
+  memory_->copy_in_async(to.data, host, to.bytes());
+}
+
+void Executor::read_async(const Program& program, ValueId value, void* host) const {
+  const TensorRef from = ref(program, value);
+  memory_->copy_out_async(host, from.data, from.bytes());
+}
+
 void Executor::run(const Program& program) {
-  run(program, 0, static_cast<int>(program.calls_.size()));
+  const auto run_all = [&] { run(program, 0, static_cast<int>(program.calls_.size())); };
+  if (program.warm_ && program.recording_ == nullptr) {
+    program.recording_ = memory_->record(run_all);
+  }
+  if (program.recording_ != nullptr) {
+    program.recording_->launch();
+    return;
+  }
+  run_all();
+  program.warm_ = memory_->asynchronous();
 }
 
 void Executor::run(const Program& program, int begin, int end) {

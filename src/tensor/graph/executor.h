@@ -34,6 +34,9 @@ class Program {
   const Plan* plan_ = nullptr;
   std::vector<TensorRef> refs_;
   std::vector<Call> calls_;
+  // How the calls have run so far; not part of what the program is.
+  mutable std::unique_ptr<Recording> recording_;
+  mutable bool warm_ = false;
 };
 
 class Executor {
@@ -52,7 +55,13 @@ class Executor {
   void write(const Program& program, ValueId value, const Tensor& data);
   Tensor read(const Program& program, ValueId value) const;
   TensorRef ref(const Program& program, ValueId value) const;
+  // The same between device and pinned host memory, in order with the steps and without waiting
+  // for them (DeviceMemory::copy_in_async).
+  void write_async(const Program& program, ValueId value, const void* host);
+  void read_async(const Program& program, ValueId value, void* host) const;
 
+  // Where the device can record, the second run is recorded, and later ones replay it: the first
+  // lets libraries load and choose their kernels.
   void run(const Program& program);
   // Only the nodes at the plan's positions [begin, end).
   void run(const Program& program, int begin, int end);
@@ -67,6 +76,7 @@ class Executor {
   int64_t touched_arena_bytes(uint8_t byte) const;
 
   DeviceMemory& memory() const { return *memory_; }
+  const std::shared_ptr<DeviceMemory>& shared_memory() const { return memory_; }
   int64_t slot_block_bytes() const { return slots_block_.bytes(); }
   int64_t arena_bytes() const { return arena_.bytes(); }
 

@@ -1,0 +1,82 @@
+// Feeds batches to planned steps and hands their numbers back. A device that works beside the host
+// is kept one step ahead: inputs go through pinned memory, and a step's loss is read while the next
+// one runs, so nothing on the way waits.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "data/batch.h"
+#include "tensor/graph/executor.h"
+#include "train/step_graph.h"
+
+namespace lithe {
+
+// What a step is run with besides its batch.
+struct StepInputs {
+  int64_t step = 0;   // the update that it is part of, from 0
+  uint64_t seed = 0;  // with `draw`, the counter of the dropout masks
+  int64_t draw = 0;
+  double lr = 0;
+};
+
+struct StepNumbers {
+  int64_t step = 0;
+  bool updates = false;  // false: only gradients were accumulated
+  double lr = 0;
+  double loss = 0;  // mean over the batch
+  double correct = 0;
+  double grad_norm = 0;  // of an update
+  double flops = 0;
+  int64_t samples = 0;
+};
+
+class StepRunner {
+ public:
+  explicit StepRunner(Executor& executor) : executor_(executor) {}
+
+  // Starts a training step; graph and program stay alive until its numbers are collected. At most
+  // kAhead may be open. Throws NumericalError for a loss that is not finite: on a device that works
+  // at once the first value that went wrong is named, and the weights are those before the step.
+  void launch(const StepGraph& step, const Program& program, const Batch& batch,
+              const StepInputs& inputs);
+  // Of the oldest open step, once it is done; nothing where none is open. Throws NumericalError
+  // when loss or gradients are not finite.
+  std::optional<StepNumbers> collect();
+  int64_t open() const { return static_cast<int64_t>(open_.size()); }
+  // Steps that may be open without making the device wait.
+  int64_t ahead() const { return executor_.memory().asynchronous() ? kAhead : 0; }
+
+  // Writes the data's inputs of a step that is not for training.
+  void feed(const StepGraph& step, const Program& program, const Batch& batch);
+
+ private:
+  static constexpr int64_t kAhead = 1;
+
+  struct Open {
+    const StepGraph* step;
+    StepNumbers numbers;
+    size_t stage;
+    int64_t mark;
+  };
+  // Pinned memory of one open step: its inputs, then its results.
+  struct Stage {
+    HostBlock block;
+    int64_t used = 0;
+  };
+
+  void write(const StepGraph& step, const Program& program, const Batch& batch,
+             const StepInputs& inputs, Stage& stage);
+  void* take(Stage& stage, int64_t bytes) const;
+  void run_checked(const StepGraph& step, const Program& program, const Batch& batch,
+                   const StepInputs& inputs, Stage& stage);
+  [[noreturn]] void gradient_not_finite(const StepGraph& step, const StepNumbers& numbers) const;
+
+  Executor& executor_;
+  std::vector<Stage> stages_ = std::vector<Stage>(kAhead + 1);
+  size_t next_stage_ = 0;
+  std::deque<Open> open_;
+};
+
+}  // namespace lithe
