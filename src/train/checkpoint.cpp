@@ -156,6 +156,7 @@ void write_files(const fs::path& folder, const CheckpointState& state, const Slo
       {"step", state.step},
       {"seed", state.seed},
       {"batch", state.batch},
+      {"samples", state.samples},
       {"passes", state.passes},
       {"files", {{std::string(kSlotsFile), {{"bytes", bytes}, {"hash", file_hash(data)}}}}}};
   manifest["hash"] = manifest_hash(manifest);
@@ -215,6 +216,7 @@ CheckpointState read_manifest(const fs::path& checkpoint) {
     }
     state.seed = manifest.at("seed").get<uint64_t>();
     state.batch = manifest.at("batch").get<int64_t>();
+    state.samples = manifest.at("samples").get<int64_t>();
     state.passes = manifest.at("passes");
     const auto& file = manifest.at("files").at(std::string(kSlotsFile));
     std::error_code error;

@@ -19,7 +19,10 @@ namespace lithe {
 struct CheckpointState {
   int64_t step = 0;  // updates done; data position and dropout follow from it
   uint64_t seed = 0;
-  int64_t batch = 0;  // samples in one update: with another, the data position would be another
+  // Samples in one update and in the training data: with others, the data position would be
+  // another.
+  int64_t batch = 0;
+  int64_t samples = 0;
   nlohmann::json passes = nlohmann::json::object();
 };
 

@@ -254,6 +254,12 @@ void Trainer::resume() {
                      "(train.batch_size x train.accumulate); use the same",
                      state.batch, update_batch());
   }
+  if (state.samples != data_.train->size()) {
+    throw UsageError("resume",
+                     "the checkpoint was made with {} training samples, the data now has {}; use "
+                     "the same data",
+                     state.samples, data_.train->size());
+  }
   experiment_.passes().restore(state.passes);
   done_ = saved_at_ = state.step;
   data_started_ = false;
@@ -272,6 +278,7 @@ void Trainer::save() {
       {.step = done_,
        .seed = seed_,
        .batch = update_batch(),
+       .samples = data_.train->size(),
        .passes = experiment_.passes().state()},
       experiment_.slots(), [&](SlotId slot) { return executor_->read_slot(slot); },
       experiment_.recipe().integer("checkpoint.keep"));

@@ -48,6 +48,7 @@ inline void save_sample(const std::filesystem::path& folder, const SlotTable& sl
   state.step = step;
   state.seed = 5;
   state.batch = 8;
+  state.samples = 100;
   state.passes = {{"life", life}};
   save_checkpoint(
       folder, state, slots, [&](SlotId s) { return sample_value(slots, s, step, life); }, keep);
@@ -76,7 +77,7 @@ inline SampleId load_sample(const std::filesystem::path& checkpoint, const SlotT
       throw std::runtime_error(checkpoint.string() + ": " + slots[s].name + " is of another save");
     }
   }
-  if (seen != slots.size() || state.seed != 5 || state.batch != 8) {
+  if (seen != slots.size() || state.seed != 5 || state.batch != 8 || state.samples != 100) {
     throw std::runtime_error(checkpoint.string() + ": its state is of another save");
   }
   return id;

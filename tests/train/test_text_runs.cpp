@@ -86,6 +86,11 @@ TEST_CASE("resume is bit-equal: dropout, both passes, batches of many lengths, m
     const std::atomic<bool> stop{true};
     CHECK_THROWS_AS(first.trainer.run(stop), Interrupted);  // after one more step
   }
+  write_text(files.path / "fewer.tsv", sentiment_tsv(1, 80));
+  const auto fewer = with(kEverything, {"data.path=" + (files.path / "fewer.tsv").string()});
+  CHECK(has(message_of<UsageError>(
+                [&] { const TextRun other(files, "broken", fewer, RunMode::kResume); }),
+            "90 training samples"));
   TextRun second(files, "broken", kEverything, RunMode::kResume);
   CHECK(second.trainer.steps_done() == 17);
   for (int i = 0; i < 10; ++i) {

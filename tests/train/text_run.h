@@ -89,11 +89,12 @@ checkpoint: {{final: false}}
 // One run of that recipe, up to the point where the trainer has its weights.
 struct TextRun {
   TextRun(const TextFolder& files, const std::string& out,
-          const std::vector<std::string>& overrides = {}, RunMode mode = RunMode::kNew)
+          const std::vector<std::string>& overrides = {}, RunMode mode = RunMode::kNew,
+          const std::shared_ptr<DeviceMemory>& memory = cpu_memory())
       : recipe(recipe::Recipe::parse(files.recipe(), "text.yaml", train_options(), overrides)),
-        experiment(recipe, DeviceKind::cpu),
+        experiment(recipe, memory->kind()),
         folder(files.path / out, mode, false),
-        trainer(experiment, folder, cpu_memory(), open_training_data(recipe, experiment.model())) {
+        trainer(experiment, folder, memory, open_training_data(recipe, experiment.model())) {
     if (mode == RunMode::kResume) {
       trainer.resume();
     } else {

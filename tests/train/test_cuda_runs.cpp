@@ -1,0 +1,175 @@
+// Whole runs on a GPU: against the CPU, against themselves, and what they ask of the device.
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "train/text_run.h"
+#include "train/tiny_run.h"
+
+using namespace lithe;           // NOLINT
+using namespace lithe::testing;  // NOLINT
+
+namespace {
+
+bool no_gpu() {
+  if (cuda_available()) {
+    return false;
+  }
+  MESSAGE("no CUDA device: not run");
+  return true;
+}
+
+// The run of tiny_run.h (a ViT) with a trainer on some device.
+struct ImageRun {
+  ImageRun(const fs::path& path, const std::vector<std::string>& overrides,
+           const std::shared_ptr<DeviceMemory>& memory)
+      : recipe(tiny_recipe(overrides)),
+        experiment(recipe, memory->kind()),
+        folder(path, RunMode::kOverwrite, false),
+        trainer(experiment, folder, memory, open_training_data(recipe, experiment.model())) {
+    trainer.start(StartWeights(experiment));
+  }
+  std::vector<Tensor> slots() {
+    std::vector<Tensor> out;
+    for (SlotId s = 0; s < experiment.slots().size(); ++s) {
+      out.push_back(trainer.executor().read_slot(s));
+    }
+    return out;
+  }
+  recipe::Recipe recipe;
+  Experiment experiment;
+  RunFolder folder;
+  Trainer trainer;
+};
+
+template <typename Run>
+std::vector<double> losses(Run& run, int steps) {
+  std::vector<double> out;
+  for (int i = 0; i < steps; ++i) {
+    out.push_back(run.trainer.step());
+  }
+  return out;
+}
+
+void check_close(const std::vector<double>& a, const std::vector<double>& b, double tolerance) {
+  REQUIRE(a.size() == b.size());
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    INFO("step " << i);
+    CHECK(a[i] == doctest::Approx(b[i]).epsilon(tolerance));
+    worst = std::max(worst, std::abs(a[i] - b[i]) / std::abs(b[i]));
+  }
+  MESSAGE("largest relative difference of the loss: " << worst);
+}
+
+template <typename Run>
+void check_same_bits(Run& a, Run& b) {
+  const auto x = a.slots();
+  const auto y = b.slots();
+  REQUIRE(x.size() == y.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    INFO(a.experiment.slots()[static_cast<SlotId>(i)].name);
+    CHECK(same_bits(x[i], y[i]));
+  }
+}
+
+const std::vector<std::string> kViTDropout = {"train.steps=100",
+                                              "model.vit.hidden_dropout_prob=0.1",
+                                              "model.vit.attention_probs_dropout_prob=0.1"};
+const std::vector<std::string> kBf16 = {"train.compute=bf16"};
+
+std::vector<std::string> with(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE("CUDA: BERT and ViT learn as on the CPU, dropout masks included") {
+  if (no_gpu()) {
+    return;
+  }
+  const TextFolder files("cuda_compare");
+  for (const bool rounded : {false, true}) {
+    for (const char* attention : {"fused", "unfused"}) {
+      CAPTURE(rounded);
+      CAPTURE(attention);
+      const auto more = with(rounded ? kBf16 : std::vector<std::string>{},
+                             {std::string("model.attention=") + attention});
+      const double tolerance = rounded ? 2e-2 : 1e-4;
+      TextRun bert_cpu(files, "bert_cpu", more, RunMode::kOverwrite);
+      TextRun bert_gpu(files, "bert_gpu", more, RunMode::kOverwrite, cuda_memory(0));
+      check_close(losses(bert_gpu, 10), losses(bert_cpu, 10), tolerance);
+      ImageRun vit_cpu(files.path / "vit_cpu", with(kViTDropout, more), cpu_memory());
+      ImageRun vit_gpu(files.path / "vit_gpu", with(kViTDropout, more), cuda_memory(0));
+      check_close(losses(vit_gpu, 10), losses(vit_cpu, 10), tolerance);
+    }
+  }
+}
+
+TEST_CASE("CUDA: two runs of 100 steps are bit-equal, and so is one that runs a step ahead") {
+  if (no_gpu()) {
+    return;
+  }
+  const std::atomic<bool> go{false};
+  const TextFolder files("cuda_twice");
+  for (const auto& more : {std::vector<std::string>{}, kBf16}) {
+    const auto options = with(kViTDropout, with(more, {"train.clip_norm=1"}));
+    ImageRun a(files.path / "a", options, cuda_memory(0));
+    ImageRun b(files.path / "b", options, cuda_memory(0));
+    losses(a, 100);
+    b.trainer.run(go);
+    check_same_bits(a, b);
+    const auto text = with(more, {"data.group_by_length=true", "recompute.blocks=0",
+                                  "freeze.patterns=*.query.*", "eval.every_steps=-1"});
+    TextRun c(files, "c", text, RunMode::kOverwrite, cuda_memory(0));
+    TextRun d(files, "d", text, RunMode::kOverwrite, cuda_memory(0));
+    losses(c, static_cast<int>(c.trainer.total_steps()));
+    d.trainer.run(go);
+    check_same_bits(c, d);
+  }
+}
+
+TEST_CASE("CUDA: resume is bit-equal, and a run's metrics are complete") {
+  if (no_gpu()) {
+    return;
+  }
+  const TextFolder files("cuda_resume");
+  const std::vector<std::string> options = {"eval.every_steps=-1", "train.accumulate=2"};
+  TextRun whole(files, "whole", options, RunMode::kNew, cuda_memory(0));
+  losses(whole, 15);
+  {
+    TextRun first(files, "broken", options, RunMode::kNew, cuda_memory(0));
+    losses(first, 4);
+    const std::atomic<bool> stop{true};
+    CHECK_THROWS_AS(first.trainer.run(stop), Interrupted);
+  }
+  TextRun second(files, "broken", options, RunMode::kResume, cuda_memory(0));
+  CHECK(second.trainer.steps_done() == 5);
+  losses(second, 10);
+  check_same_bits(whole, second);
+
+  TextRun logged(files, "logged", {}, RunMode::kNew, cuda_memory(0));
+  const int64_t predicted = logged.experiment.memory().predicted_peak_bytes;
+  const RunSummary summary = logged.run();
+  CHECK(value_of(summary.metrics, "accuracy") > 0.9);
+  CHECK(logged.trainer.measured_peak_bytes() <= predicted);
+  CHECK(logged.trainer.measured_peak_bytes() > predicted * 99 / 100);
+  std::ifstream metrics(files.path / "logged/metrics.jsonl");
+  int64_t updates = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    updates += line.find("\"loss\"") != std::string::npos ? 1 : 0;
+  }
+  CHECK(updates == logged.trainer.total_steps());
+}
+
+TEST_CASE("CUDA: a loss that is not finite ends the run with its own code") {
+  if (no_gpu()) {
+    return;
+  }
+  const std::atomic<bool> go{false};
+  const TextFolder files("cuda_nan");
+  ImageRun run(files.path / "run", {"optimizer.name=sgd", "optimizer.lr=1e30", "train.steps=20"},
+               cuda_memory(0));
+  CHECK_THROWS_AS(run.trainer.run(go), NumericalError);
+}
