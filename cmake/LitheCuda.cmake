@@ -34,4 +34,30 @@ if(NOT LITHE_CUDA STREQUAL "OFF")
     message(FATAL_ERROR "LITHE_CUDA is ON but nvcc was not found")
   endif()
 endif()
-message(STATUS "lithe: CUDA ${LITHE_HAS_CUDA} ${LITHE_CUDA_ARCHITECTURES}")
+
+# Convolutions go through cuDNN 9 where it is found: beside the toolkit, or under LITHE_CUDNN_ROOT
+# (PyTorch's wheel carries one). Without it own kernels are linked, which are right but slower.
+set(LITHE_CUDNN "AUTO" CACHE STRING "AUTO (when cuDNN 9 is found), ON or OFF")
+set(LITHE_CUDNN_ROOT "" CACHE PATH "Folder of cuDNN's include and lib; empty: the usual places")
+set(LITHE_HAS_CUDNN OFF)
+if(LITHE_HAS_CUDA AND NOT LITHE_CUDNN STREQUAL "OFF")
+  find_path(LITHE_CUDNN_INCLUDE cudnn.h HINTS ${LITHE_CUDNN_ROOT} ${CUDAToolkit_INCLUDE_DIRS}
+            PATH_SUFFIXES include)
+  find_library(LITHE_CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 NAMES_PER_DIR
+               HINTS ${LITHE_CUDNN_ROOT} ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib64 lib)
+  set(version "")
+  if(LITHE_CUDNN_INCLUDE AND LITHE_CUDNN_LIBRARY AND
+     EXISTS ${LITHE_CUDNN_INCLUDE}/cudnn_version.h)
+    file(STRINGS ${LITHE_CUDNN_INCLUDE}/cudnn_version.h version REGEX "define CUDNN_MAJOR 9")
+  endif()
+  if(version)
+    set(LITHE_HAS_CUDNN ON)
+    add_library(lithe_cudnn INTERFACE)
+    target_include_directories(lithe_cudnn SYSTEM INTERFACE ${LITHE_CUDNN_INCLUDE})
+    target_link_libraries(lithe_cudnn INTERFACE ${LITHE_CUDNN_LIBRARY})
+  elseif(LITHE_CUDNN STREQUAL "ON")
+    message(FATAL_ERROR "LITHE_CUDNN is ON but cuDNN 9 was not found; set LITHE_CUDNN_ROOT")
+  endif()
+endif()
+message(STATUS "lithe: CUDA ${LITHE_HAS_CUDA} ${LITHE_CUDA_ARCHITECTURES}, cuDNN ${LITHE_HAS_CUDNN} "
+        "${LITHE_CUDNN_LIBRARY}")

@@ -1,5 +1,6 @@
 # lithe_library(NAME FOLDER [PUBLIC ...] [PRIVATE ...] [RECURSE]): one static library of a folder's
-# sources. With CUDA its *.cu files are compiled, without it the refusing *_no_cuda.cpp twins.
+# sources. With CUDA its *.cu files are compiled, without it the refusing *_no_cuda.cpp twins; with
+# CUDA but no cuDNN *_no_cudnn.cpp in the place of *_cudnn.cu.
 function(lithe_library name folder)
   cmake_parse_arguments(ARG "RECURSE" "" "PUBLIC;PRIVATE" ${ARGN})
   if(ARG_RECURSE)
@@ -11,7 +12,13 @@ function(lithe_library name folder)
   if(LITHE_HAS_CUDA)
     list(FILTER sources EXCLUDE REGEX "_no_cuda\\.cpp$")
     file(${glob} kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*.cu)
+    if(NOT LITHE_HAS_CUDNN)
+      list(FILTER kernels EXCLUDE REGEX "_cudnn\\.cu$")
+    endif()
     list(APPEND sources ${kernels})
+  endif()
+  if(NOT LITHE_HAS_CUDA OR LITHE_HAS_CUDNN)
+    list(FILTER sources EXCLUDE REGEX "_no_cudnn\\.cpp$")
   endif()
   add_library(lithe_${name} STATIC ${sources})
   target_link_libraries(lithe_${name} PUBLIC lithe_options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
@@ -20,5 +27,8 @@ function(lithe_library name folder)
       $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra --expt-relaxed-constexpr
       --extended-lambda>)
     target_link_libraries(lithe_${name} PUBLIC CUDA::cudart_static CUDA::cublasLt)
+    if(kernels MATCHES "_cudnn\\.cu")
+      target_link_libraries(lithe_${name} PUBLIC lithe_cudnn)
+    endif()
   endif()
 endfunction()

@@ -5,9 +5,9 @@
 #   scripts/device_check.sh [--quick]     # --quick: build and compare only
 #
 # Results go to $OUT (default: build-device/results): machine.json, log.txt, compare.json,
-# support.json, perf.json, peers.json, table.md, sanitizer.txt. Ends within SECONDS_LIMIT (default
-# 530); exits with 1 when a step fails or is cut off. Headers that the machine lacks may lie in
-# .carry/include.
+# support.json, perf.json, peers.json, table.md, steps.jsonl, sanitizer.txt. Ends within SECONDS_LIMIT
+# (default 530); exits with 1 when a step fails or is cut off. Headers that the machine lacks may lie in
+# .carry/include, libraries (utf8proc, OpenBLAS with OpenMP) in .carry/lib.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -76,6 +76,24 @@ configure() {
     options+=("-DCUDA_cublasLt_LIBRARY=$wheel")
     include+=" -isystem $(dirname "$(dirname "$wheel")")/include"
   fi
+  if [[ -f .carry/lib/libutf8proc.a ]]; then
+    options+=("-DLITHE_UTF8PROC=$PWD/.carry/lib/libutf8proc.a"
+      "-DLITHE_UTF8PROC_INCLUDE=$PWD/.carry/include")
+  fi
+  if [[ -f .carry/lib/libopenblas.so.xz ]]; then
+    mkdir -p "$build/lib"
+    xz -dc .carry/lib/libopenblas.so.xz > "$build/lib/libopenblas.so.0"
+    ln -sf libopenblas.so.0 "$build/lib/libopenblas.so"
+    options+=("-DLITHE_BLAS_LIBRARY=$PWD/$build/lib/libopenblas.so"
+      "-DLITHE_CBLAS_INCLUDE=$PWD/.carry/include")
+  fi
+  if ! compgen -G "$toolkit/lib64/libcudnn.so*" > /dev/null; then
+    local cudnn
+    cudnn=$(python3 -c 'import nvidia, glob; print(next(iter(
+      f for p in nvidia.__path__ for f in glob.glob(p + "/cudnn/lib/libcudnn.so.9")), ""))')
+    echo "cuDNN of the toolkit is missing; using '$cudnn'"
+    [[ -n $cudnn ]] && options+=("-DLITHE_CUDNN_ROOT=$(dirname "$(dirname "$cudnn")")")
+  fi
   cmake -S . -B "$build" "${options[@]}" "-DCMAKE_CXX_FLAGS=$include" \
     "-DCMAKE_CUDA_FLAGS=$include"
 }
@@ -100,8 +118,9 @@ sanitize() {
   {
     printf 'memcheck %s\n' matmul linear bias_grad add gelu transpose slice concat reduce_sum \
       reduce_max broadcast_to layer_norm rms_norm softmax adamw sgd clip_factor dropout embedding \
-      cross_entropy mse
-    printf 'racecheck %s\n' softmax layer_norm bias_grad transpose reduce_sum sum_squares embedding
+      cross_entropy mse attention attention_grad conv2d conv2d_dx conv2d_dw max_pool2d group_norm top_k pixel_shuffle
+    printf 'racecheck %s\n' softmax layer_norm bias_grad transpose reduce_sum sum_squares embedding \
+      group_norm top_k conv2d attention attention_grad
   } | xargs -P 6 -L 1 bash -c 'sanitize_one "$0" "$1"' > "$out/sanitizer.txt" 2>&1
 }
 export -f sanitize
@@ -119,20 +138,42 @@ describe_machine() {
 describe_machine > "$out/machine.json"
 tee -a "$log" < "$out/machine.json"
 registry=$build/bin/op_registry
+
+# Training steps beside PyTorch, a JSON line each.
+steps() {
+  local name recipe extra peer
+  while IFS='|' read -r name recipe extra peer; do
+    # shellcheck disable=SC2086
+    echo "{\"case\": \"$name\", \"lithe\": $(timeout 60 "$build/bin/bench_step" --device cuda \
+      --recipe "configs/bench/$recipe.yaml" --steps 20 $extra | tail -1)}" || return 1
+    # shellcheck disable=SC2086
+    echo "{\"case\": \"$name\", \"pytorch\": $(timeout 60 python3 bench/peers/$peer | tail -1)}"
+  done > "$out/steps.jsonl" << 'CASES'
+bert 32x128 bf16|bert_base_cls|train.compute=bf16|bert_train_pytorch.py --device cuda --dtype bfloat16 --steps 20
+bert 32x128 fp32|bert_base_cls||bert_train_pytorch.py --device cuda --steps 20
+bert-qa 32x384 bf16|bert_base_qa|train.compute=bf16|bert_train_pytorch.py --device cuda --dtype bfloat16 --tokens 384 --steps 20
+vit-b16 128 bf16|vit_b16|train.compute=bf16|vit_train_pytorch.py --device cuda --dtype bfloat16 --batch 128 --steps 20
+CASES
+}
+export -f steps
+
 # `timeout` starts programs, not functions: these run in a shell of their own.
 export -f configure
 export lenient
 
 if step configure 60 bash -c configure &&
   step build 300 cmake --build "$build" --parallel "$(nproc)" \
-    --target op_registry --target test_tensor_core; then
+    --target op_registry --target test_tensor_core --target test_train --target bench_step; then
+  export LD_LIBRARY_PATH=$PWD/$build/lib:${LD_LIBRARY_PATH:-}
   step "memory tests" 60 "$build/bin/test_tensor_core"
+  step "training tests" 120 "$build/bin/test_train" -tc='CUDA*'
   step compare 180 "$registry" --mode compare --device cuda --json "$out/compare.json"
   if [[ $quick == 0 ]]; then
     step perf 120 "$registry" --mode perf --device cuda --case large --json "$out/perf.json"
     step peers 120 python3 bench/peers/ops_pytorch.py --json "$out/peers.json" \
       --lithe "$out/perf.json"
     sed -n '/^| op/,$p' "$log" | sed '/^==/,$d' > "$out/table.md"
+    step steps 150 bash -c steps
     step support 60 "$registry" --mode support --json "$out/support.json"
     step sanitizer 150 bash -c sanitize
   fi
@@ -143,6 +184,7 @@ grep -E '^FAILED|error:|skipped|op_registry [a-z]+: ' "$log" | head -60
 if [[ $quick == 0 ]]; then
   grep -vE 'rc 0' "$out/sanitizer.txt" 2> /dev/null | head -40
   cat "$out/table.md" 2> /dev/null
+  cut -c1-400 "$out/steps.jsonl" 2> /dev/null
 fi
 printf '%s\n' "${summary[@]}"
 if ((${#failed[@]} > 0)); then

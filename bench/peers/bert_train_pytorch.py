@@ -41,6 +41,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="bfloat16: autocast over float32 weights",
+    )
+    parser.add_argument("--tf32", action="store_true", help="TF32 for float32 products on cuda")
     return parser.parse_args()
 
 
@@ -67,7 +75,9 @@ def main() -> None:
         attention_probs_dropout_prob=a.dropout,
         attn_implementation=a.attention,
     )
-    model = BertForSequenceClassification(config).train()
+    torch.backends.cuda.matmul.allow_tf32 = a.tf32
+    torch.backends.cudnn.allow_tf32 = a.tf32
+    model = BertForSequenceClassification(config).to(a.device).train()
     prefixes = tuple(["bert.embeddings."] + [f"bert.encoder.layer.{i}." for i in range(a.freeze_blocks)])
     extra = list(filter(None, a.frozen.split(",")))
     for name, parameter in model.named_parameters():
@@ -85,18 +95,31 @@ def main() -> None:
     ]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=True)
     data = [
-        (torch.randint(a.vocabulary, (a.batch, a.tokens)), torch.randint(a.labels, (a.batch,)))
+        (
+            torch.randint(a.vocabulary, (a.batch, a.tokens)).to(a.device),
+            torch.randint(a.labels, (a.batch,)).to(a.device),
+        )
         for _ in range(4)
     ]
-    mask = torch.ones(a.batch, a.tokens, dtype=torch.int64)
+    mask = torch.ones(a.batch, a.tokens, dtype=torch.int64, device=a.device)
+    cuda = a.device == "cuda"
+    cast = (
+        torch.autocast(a.device, dtype=torch.bfloat16)
+        if a.dtype == "bfloat16"
+        else contextlib.nullcontext()
+    )
     before, load = peak_rss_bytes(), os.getloadavg()[0]
     times = []
     for step in range(a.warmup + a.steps):
         ids, labels = data[step % len(data)]
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        with cast:
+            loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+        loss.backward()
         optimizer.step()
+        if cuda:
+            torch.cuda.synchronize()
         if step >= a.warmup:
             times.append(1e3 * (time.perf_counter() - start))
     median = statistics.median(times)
@@ -108,11 +131,14 @@ def main() -> None:
                 "transformers": transformers.__version__,
                 "threads": torch.get_num_threads(),
                 "attention": a.attention,
+                "device": torch.cuda.get_device_name() if cuda else "cpu",
+                "dtype": a.dtype,
                 "median_ms": round(median, 2),
                 "min_ms": round(min(times), 2),
                 "samples_per_s": round(1e3 * a.batch / median, 2),
                 "peak_rss_bytes": peak_rss_bytes(),
                 "peak_rss_before_steps_bytes": before,
+                "cuda_peak_allocated_bytes": torch.cuda.max_memory_allocated() if cuda else None,
                 "load_average_before": round(load, 2),
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "trained_parameters": sum(p.numel() for _, p in trained),

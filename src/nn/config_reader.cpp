@@ -8,7 +8,7 @@ namespace lithe::nn {
 namespace {
 
 // Each label becomes an entry of two maps in the config.json that is written.
-constexpr int64_t kMostLabels = 1 << 20;
+constexpr int64_t kMostLabels = 1 << 16;
 
 // A field's value for an error, which need not show all of a hostile file.
 std::string shown(const nlohmann::json& field) {

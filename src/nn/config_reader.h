@@ -36,7 +36,7 @@ class ConfigReader {
   void text(std::string_view key, std::string& value) const;
   // The one text, or the first of a list.
   void first_text(std::string_view key, std::string& value) const;
-  // "num_labels", or the size of "id2label", or `fallback`; at most 2^20. Names come from
+  // "num_labels", or the size of "id2label", or `fallback`; at most 2^16. Names come from
   // "id2label" where it has as many.
   Labels labels(int64_t fallback) const;
 

@@ -36,7 +36,9 @@ ValueId LayerNorm::forward(Graph& graph, ValueId x) const {
 
 Embedding::Embedding(SlotTable& slots, std::string path, int64_t vocabulary, int64_t size,
                      Init init)
-    : Module(slots, std::move(path)), weight_(add_parameter("weight", {vocabulary, size}, init)) {}
+    : Module(slots, std::move(path)), weight_(add_parameter("weight", {vocabulary, size}, init)) {
+  slots[weight_].lookup = true;
+}
 
 ValueId Embedding::forward(Graph& graph, ValueId ids, int64_t padding) const {
   const ModuleScope scope(graph, *this);

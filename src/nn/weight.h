@@ -10,8 +10,13 @@
 
 namespace lithe::nn {
 
-// The slot's tensor in the dtype in which a layer computes; its gradient comes back in the slot's.
+// The slot's tensor in the dtype in which a layer computes: its copy, where it has one of that
+// dtype (the gradient is then the copy's), or else converted.
 inline ValueId leaf_as(Graph& graph, SlotId slot, DType dtype) {
+  const SlotId copy = graph.slots()[slot].copy;
+  if (copy != kNoSlot && graph.slots()[copy].dtype == dtype) {
+    return graph.leaf(copy);
+  }
   return cast(graph, graph.leaf(slot), dtype);
 }
 

@@ -29,7 +29,8 @@ class AdamW final : public Optimizer {
            .v = graph.leaf(state_slot(slots, parameter, "v")),
            .step = graph.leaf(state_slot(slots, parameter, "step")),
            .lr = inputs.lr,
-           .grad_scale = inputs.grad_scale},
+           .grad_scale = inputs.grad_scale,
+           .copy = slots[parameter].copy == kNoSlot ? kNoValue : graph.leaf(slots[parameter].copy)},
           attrs);
   }
 

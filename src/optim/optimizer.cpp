@@ -97,9 +97,9 @@ void attach_updates(Graph& graph, const std::vector<ParameterGradient>& gradient
     const NodeId behind =
         position[static_cast<size_t>(reader)] > position[static_cast<size_t>(made)] ? reader : made;
     graph.set_cursor(wait ? kNoNode : graph.next(behind));
-    const Slot& slot = graph.slots()[graph.value(p.parameter).slot];
-    graph.set_scope(graph.add_scope(slot.name));
-    optimizer.update(graph, graph.value(p.parameter).slot, p.gradient, inputs);
+    const SlotId parameter = graph.slots().original(graph.value(p.parameter).slot);
+    graph.set_scope(graph.add_scope(graph.slots()[parameter].name));
+    optimizer.update(graph, parameter, p.gradient, inputs);
   }
   graph.set_cursor(kNoNode);
   graph.set_phase(saved_phase);

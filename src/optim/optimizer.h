@@ -23,7 +23,7 @@ class Optimizer {
   virtual ~Optimizer() = default;
   // Adds the state slots of a trainable parameter; once, before any graph is built.
   virtual void add_state(SlotTable& slots, SlotId parameter) = 0;
-  // Emits the update of one parameter.
+  // Emits the update of one parameter, and of its copy where it has one (Slot::copy).
   virtual void update(Graph& graph, SlotId parameter, ValueId gradient,
                       const UpdateInputs& inputs) const = 0;
 };

@@ -31,7 +31,10 @@ class Sgd final : public Optimizer {
       in.velocity = graph.leaf(state_slot(slots, parameter, "velocity"));
       in.step = graph.leaf(state_slot(slots, parameter, "step"));
     }
-    sgd(graph, in, attrs);
+    const ValueId updated = sgd(graph, in, attrs);
+    if (const SlotId copy = slots[parameter].copy; copy != kNoSlot) {
+      assign(graph, graph.leaf(copy), updated);
+    }
   }
 
  private:

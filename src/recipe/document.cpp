@@ -105,6 +105,11 @@ class TreeBuilder : public YAML::EventHandler {
     if (value.find('\0') != std::string::npos) {
       refuse(mark, "a text with a NUL character");
     }
+    // yaml-cpp turns the escapes for U+0085 and U+00A0 (N, _) into single bytes of Latin-1.
+    if (!is_utf8(value)) {
+      refuse(mark,
+             "an escape that gives no UTF-8; write the character itself, or \\u and its code");
+    }
     Node node;
     node.kind = Node::Kind::scalar;
     node.line = last_line_ = line_of(mark);

@@ -41,6 +41,9 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
 
   model_preview_ = passes_.preview({model_.get(), &slots_, nullptr});
   model_reports_ = passes_.apply_model({model_.get(), &slots_, nullptr});
+  if (options_.compute != DType::f32) {
+    slots_.add_copies(options_.compute);
+  }
   add_training_slots(slots_, *model_, *optimizer_, options_.accumulate);
   plan_graphs();
 }

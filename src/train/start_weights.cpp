@@ -76,12 +76,17 @@ void StartWeights::write(const std::function<void(SlotId, const Tensor&)>& put) 
   const std::set<std::string_view> read(wanted_.begin(), wanted_.end());
   const auto seed = static_cast<uint64_t>(experiment_.recipe().integer("seed"));
   for (SlotId s = 0; s < slots.size(); ++s) {
-    if (!read.contains(slots[s].name)) {
-      put(s, initial_value(slots[s], seed));
+    if (!read.contains(slots[slots.original(s)].name)) {
+      put(s, initial_value(slots, s, seed));
     }
   }
   if (folder_) {
-    nn::load_weights(experiment_.model(), *folder_, wanted_, put);
+    nn::load_weights(experiment_.model(), *folder_, wanted_, [&](SlotId s, const Tensor& value) {
+      put(s, value);
+      if (const SlotId copy = slots[s].copy; copy != kNoSlot) {
+        put(copy, value.to(slots[copy].dtype));
+      }
+    });
   }
 }
 

@@ -17,6 +17,11 @@ std::string accumulator_name(const Slot& parameter) {
 
 bool is_attention(const Graph& graph, NodeId n) { return graph.node(n).op == &attention_op; }
 
+// The parameter that a gradient belongs to, whether the step computed with it or with its copy.
+const Slot& parameter_of(const Graph& g, const ParameterGradient& p) {
+  return g.slots()[g.slots().original(g.value(p.parameter).slot)];
+}
+
 // Forward and, when training, backward with the graph passes applied.
 struct Built {
   StepGraph step;
@@ -26,9 +31,11 @@ struct Built {
 std::vector<ValueId> trainable_leaves(const Graph& g) {
   std::vector<ValueId> leaves;
   for (ValueId v : g.leaves()) {
-    const SlotId slot = g.value(v).slot;
-    if (slot != kNoSlot && g.slots()[slot].kind == SlotKind::parameter &&
-        g.slots()[slot].trainable) {
+    if (g.value(v).slot == kNoSlot) {
+      continue;
+    }
+    const Slot& slot = g.slots()[g.slots().original(g.value(v).slot)];
+    if (slot.kind == SlotKind::parameter && slot.trainable) {
       leaves.push_back(v);
     }
   }
@@ -109,7 +116,7 @@ ClipOut measure_norm(Graph& g, const std::vector<ParameterGradient>& gradients, 
   g.set_phase(Phase::update);
   for (const ParameterGradient& p : gradients) {
     cursor_behind(g, p.gradient);
-    g.set_scope(g.add_scope(g.slots()[g.value(p.parameter).slot].name));
+    g.set_scope(g.add_scope(parameter_of(g, p).name));
     sums.push_back(sum_squares(g, p.gradient));
   }
   g.set_cursor(kNoNode);
@@ -125,11 +132,11 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
   if (options.accumulate > 1) {
     g.set_phase(Phase::update);
     for (ParameterGradient& p : built.gradients) {
-      const Slot& parameter = g.slots()[g.value(p.parameter).slot];
+      const Slot& parameter = parameter_of(g, p);
       const ValueId sum = g.leaf(g.slots().find(accumulator_name(parameter)));
       cursor_behind(g, p.gradient);
       g.set_scope(g.add_scope(parameter.name));
-      p.gradient = add(g, p.gradient, sum);
+      p.gradient = add(g, cast(g, p.gradient, parameter.dtype), sum);
       g.mark_gradient(p.gradient);
       clear(g, sum);
     }
@@ -155,7 +162,7 @@ StepGraph build_accumulate_step(const StepContext& context, const StepOptions& o
   Graph& g = *built.step.graph;
   g.set_phase(Phase::update);
   for (const ParameterGradient& p : built.gradients) {
-    const Slot& parameter = g.slots()[g.value(p.parameter).slot];
+    const Slot& parameter = parameter_of(g, p);
     cursor_behind(g, p.gradient);
     g.set_scope(g.add_scope(parameter.name));
     accumulate(g, g.leaf(g.slots().find(accumulator_name(parameter))), p.gradient);

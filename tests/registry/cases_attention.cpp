@@ -29,6 +29,21 @@ void add_attention_cases(std::vector<Case>& cases) {
       {{1, 300, 1, 20}, {1, 17, 1, 20}, {.scale = 0.2}},  // several tiles of queries,
       {{1, 65, 2, 12}, {1, 530, 1, 12}, {.scale = 0.2, .dropout = 0.1, .dropout_key = 3}, true},
       {{1, 520, 1, 4}, {1, 520, 1, 4}, {.scale = 0.5, .causal = true}},  // of both
+      // tensor cores: head dims with and without padding, whole and cut tiles, one and several
+      // blocks of keys, more key heads than running blocks
+      {{1, 128, 2, 64}, {1, 128, 2, 64}, {.scale = 0.125, .dropout = 0.1, .dropout_key = 5}},
+      {{2, 197, 2, 64}, {2, 197, 2, 64}, {.scale = 0.125, .dropout = 0.3, .dropout_key = 5}},
+      {{1, 100, 6, 64}, {1, 300, 2, 64}, {0.125, true, 0.2, 5}, true},
+      {{70, 70, 2, 64}, {70, 140, 2, 64}, {.scale = 0.125}},
+      {{70, 200, 2, 64}, {70, 260, 2, 64}, {0.125, true, 0.1, 5}, true},
+      {{1, 300, 2, 40}, {1, 100, 1, 40}, {.scale = 0.16, .causal = true}},
+      {{1, 40, 2, 72}, {1, 77, 1, 72}, {.scale = 0.12}},
+      {{1, 65, 2, 80}, {1, 130, 2, 80}, {.scale = 0.11, .dropout = 0.5, .dropout_key = 1}},
+      {{1, 33, 2, 96}, {1, 150, 2, 96}, {.scale = 0.1}},
+      {{1, 65, 2, 128}, {1, 200, 2, 128}, {0.09, true, 0.1, 2}, true},
+      {{1, 65, 2, 160}, {1, 140, 1, 160}, {.scale = 0.08, .dropout = 0.1, .dropout_key = 2}},
+      {{1, 40, 2, 256}, {1, 129, 1, 256}, {.scale = 0.06}, true},
+      {{1, 20, 2, 64}, {1, 12, 1, 64}, {.scale = -0.06}},  // the plain kernel
   };
   for (const Size& s : sizes) {
     std::vector<Input> inputs = {{.shape = s.q}, {.shape = s.k}, {.shape = s.k}};

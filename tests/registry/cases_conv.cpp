@@ -34,6 +34,10 @@ const std::vector<ConvSize> kConvs = {
     {{1, 1, 1, 1}, {1, 1, 1, 1}, square(1, 0)},
     {{1, 1, 2, 2}, {2, 3, 3, 2}, square(1, 1)},  // a kernel larger than the image
     {{0, 5, 5, 2}, {3, 3, 3, 2}, square(1, 1)},
+    // channels that move in packs, more than one tile of positions
+    {{2, 9, 8, 16}, {24, 3, 3, 16}, square(1, 1)},
+    {{1, 12, 11, 32}, {16, 3, 3, 8}, square(2, 1, 4)},
+    {{2, 9, 8, 8}, {72, 4, 4, 8}, square(4, 0)},
 };
 
 void add_conv(std::vector<Case>& cases, const ConvSize& s) {
@@ -85,6 +89,7 @@ const std::vector<PoolSize> kPools = {
     {{1, 1, 1, 1}, {1, 1, 1, 1, 0, 0}},
     {{1, 1, 1, 3}, {3, 3, 1, 1, 1, 1}},  // mostly padding
     {{0, 4, 4, 2}, {2, 2, 2, 2, 0, 0}},
+    {{2, 9, 8, 16}, {3, 3, 2, 2, 1, 1}},  // channels that move in packs
 };
 
 void add_pool(std::vector<Case>& cases, const PoolSize& s) {
@@ -155,7 +160,7 @@ void add_conv_cases(std::vector<Case>& cases) {
     add_pool(cases, s);
   }
   for (const Shape& small : {Shape{1, 1, 1, 1}, Shape{2, 3, 4, 3}, Shape{1, 5, 1, 7},
-                             Shape{1, 2, 3, 70}, Shape{0, 2, 2, 3}}) {
+                             Shape{1, 2, 3, 70}, Shape{2, 3, 2, 16}, Shape{0, 2, 2, 3}}) {
     for (int factor : {1, 2, 3}) {
       add_resample(cases, small, factor);
     }

@@ -8,8 +8,9 @@ void add_top_k_cases(std::vector<Case>& cases) {
     Shape shape;
     int64_t k;
   };
-  const Size sizes[] = {{{1}, 1},    {{7}, 3},    {{5, 1}, 1},      {{3, 17}, 17}, {{2, 3, 9}, 4},
-                        {{4, 5}, 0}, {{0, 6}, 2}, {{3, 1000}, 100}, {{9, 2049}, 1}};
+  const Size sizes[] = {{{1}, 1},       {{7}, 3},         {{5, 1}, 1}, {{3, 17}, 17},
+                        {{2, 3, 9}, 4}, {{4, 5}, 0},      {{0, 6}, 2}, {{3, 1000}, 100},
+                        {{9, 2049}, 1}, {{2, 9000}, 2500}};
   for (const Size& s : sizes) {
     for (const bool by_magnitude : {false, true}) {
       cases.push_back(

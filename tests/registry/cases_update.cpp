@@ -65,6 +65,35 @@ void add_sgd(std::vector<Case>& cases, const std::string& option, const Shape& s
                    }});
 }
 
+// An fp32 weight whose copy the step computes with; in 32 and 64 bits the copy is a node of its
+// own.
+void add_adamw_with_copy(std::vector<Case>& cases, const Shape& shape) {
+  std::vector<Input> inputs = update_inputs(shape);
+  inputs[0].widened = true;
+  inputs.push_back({.shape = shape, .slot = true});
+  cases.push_back({.op = &adamw_op,
+                   .name = to_string(shape) + " with a copy",
+                   .inputs = inputs,
+                   .build = [=](Graph& g, Values v) -> Outputs {
+                     const bool has_copy = dtype_bits(g.dtype(v[7])) == 16;
+                     adamw(g,
+                           {.weight = v[0],
+                            .gradient = v[1],
+                            .m = v[2],
+                            .v = v[3],
+                            .step = v[4],
+                            .lr = v[5],
+                            .grad_scale = v[6],
+                            .copy = has_copy ? v[7] : kNoValue},
+                           {.weight_decay = 0.1});
+                     const Outputs outputs = outputs_of_last(g);
+                     if (!has_copy) {
+                       assign(g, v[7], outputs[0]);  // the same for the oracle
+                     }
+                     return outputs;
+                   }});
+}
+
 }  // namespace
 
 void add_update_cases(std::vector<Case>& cases) {
@@ -72,6 +101,7 @@ void add_update_cases(std::vector<Case>& cases) {
     add_adamw(cases, "", shape, {.weight_decay = 0.1}, false);
     add_adamw(cases, " eps beside uncorrected root", shape,
               {.eps = 1e-6, .weight_decay = 0.1, .epsilon = AdamEpsilon::uncorrected}, true);
+    add_adamw_with_copy(cases, shape);
     add_sgd(cases, "", shape, {.weight_decay = 0.1}, true);
     add_sgd(cases, " momentum", shape, {.momentum = 0.9, .weight_decay = 0.1}, false);
     add_sgd(cases, " nesterov", shape, {.momentum = 0.9, .nesterov = true}, true);
@@ -85,6 +115,13 @@ void add_update_cases(std::vector<Case>& cases) {
          .name = to_string(shape) + " in fp32",
          .inputs = {{.shape = shape, .slot = true, .widened = true}, {.shape = shape}},
          .build = [](Graph& g, Values v) -> Outputs { return {accumulate(g, v[0], v[1])}; }});
+    cases.push_back({.op = &assign_op,
+                     .name = to_string(shape),
+                     .inputs = {{.shape = shape, .slot = true}, {.shape = shape, .widened = true}},
+                     .build = [](Graph& g, Values v) -> Outputs {
+                       assign(g, v[0], v[1]);
+                       return outputs_of_last(g);
+                     }});
     cases.push_back({.op = &clear_op,
                      .name = to_string(shape),
                      .inputs = {{.shape = shape, .slot = true}},

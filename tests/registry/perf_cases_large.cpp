@@ -1,7 +1,10 @@
 // Shapes that fill a GPU: ViT-B/16 at batch 128 (25216 rows of 768) and its like. Each touches more
 // than the second-level cache holds, so that figures are of memory.
+#include <cmath>
+
 #include "registry/modes.h"
 #include "tensor/ops/activation.h"
+#include "tensor/ops/attention.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/matmul.h"
@@ -35,6 +38,35 @@ void add_products(std::vector<Case>& cases) {
                    [](Graph& g, Values v) -> Outputs {
                      return {matmul(g, v[0], v[1], {.transpose_b = true, .alpha = 0.125})};
                    }});
+}
+
+// BERT-base on sentences and on passages, ViT-B/16, the three resolutions of a latent-diffusion
+// UNet. BERT trains with dropout and pads.
+void add_attention(std::vector<Case>& cases) {
+  struct Size {
+    int64_t batch, tokens, heads, dim;
+    bool trains = false;
+  };
+  for (const Size s : {Size{32, 128, 12, 64}, Size{32, 128, 12, 64, true}, Size{32, 384, 12, 64},
+                       Size{32, 384, 12, 64, true}, Size{128, 197, 12, 64}, Size{4, 4096, 8, 40},
+                       Size{4, 1024, 8, 80}, Size{4, 256, 8, 160}}) {
+    const Shape shape{s.batch, s.tokens, s.heads, s.dim};
+    std::vector<Input> inputs = {{.shape = shape}, {.shape = shape}, {.shape = shape}};
+    AttentionAttrs attrs{.scale = 1 / std::sqrt(static_cast<double>(s.dim))};
+    if (s.trains) {
+      attrs.dropout = 0.1;
+      attrs.dropout_key = 5;
+      inputs.push_back({.shape = {s.batch, s.tokens}, .fill = Fill::mask});
+      inputs.push_back({.shape = {2}, .fill = Fill::rng});
+    }
+    cases.push_back({&attention_op,
+                     fmt::format("large B{} T{} N{} D{}{}", s.batch, s.tokens, s.heads, s.dim,
+                                 s.trains ? " mask dropout" : ""),
+                     inputs, [attrs](Graph& g, Values v) -> Outputs {
+                       return {v.size() > 3 ? attention(g, v[0], v[1], v[2], attrs, v[3], v[4])
+                                            : attention(g, v[0], v[1], v[2], attrs)};
+                     }});
+  }
 }
 
 void add_rows(std::vector<Case>& cases) {
@@ -93,6 +125,7 @@ void add_updates(std::vector<Case>& cases) {
 std::vector<Case> large_perf_cases() {
   std::vector<Case> cases;
   add_products(cases);
+  add_attention(cases);
   add_rows(cases);
   add_pointwise(cases);
   add_updates(cases);

@@ -108,7 +108,7 @@ TEST_CASE("ten AdamW steps of BERT are PyTorch's") {
     Executor executor(cpu_memory(), cpu_kernel, bert.slots);
     const Program program = executor.bind(g, plan);
     for (SlotId slot = 0; slot < bert.slots.size(); ++slot) {
-      executor.write_slot(slot, initial_value(bert.slots[slot], 0));
+      executor.write_slot(slot, initial_value(bert.slots, slot, 0));
     }
     bert.load(executor);
 

@@ -50,7 +50,7 @@ struct TinyRun {
     executor.reserve_arena(arena);
     update = executor.bind(*experiment.update_step().graph, experiment.update_step().plan);
     for (SlotId s = 0; s < experiment.slots().size(); ++s) {
-      executor.write_slot(s, initial_value(experiment.slots()[s], 3));
+      executor.write_slot(s, initial_value(experiment.slots(), s, 3));
     }
   }
 

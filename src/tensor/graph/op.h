@@ -77,6 +77,8 @@ struct AliasRule {
   int8_t input = 0;
 };
 
+using AliasRules = std::array<AliasRule, 5>;
+
 // A tensor as a kernel sees it: contiguous, row-major.
 struct TensorRef {
   void* data = nullptr;
@@ -121,7 +123,7 @@ struct OpDef {
   double (*flops)(const Graph&, NodeId) = nullptr;
   // Scratch bytes the kernel needs on this device; null: none.
   int64_t (*workspace)(const Graph&, NodeId, DeviceKind) = nullptr;
-  std::array<AliasRule, 4> aliases{};
+  AliasRules aliases{};
   Kernel cpu = nullptr;
   // Keeps its place though nobody reads its outputs (updates mutate slots).
   bool has_effect = false;

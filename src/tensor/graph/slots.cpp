@@ -37,9 +37,28 @@ SlotId SlotTable::find(std::string_view name) const {
   return it == by_name_.end() ? kNoSlot : it->second;
 }
 
-Tensor initial_value(const Slot& slot, uint64_t seed) {
+void SlotTable::add_copies(DType dtype) {
+  const int parameters = size();
+  for (SlotId s = 0; s < parameters; ++s) {
+    const Slot& slot = (*this)[s];
+    if (slot.kind != SlotKind::parameter || slot.dtype != DType::f32 || slot.lookup) {
+      continue;
+    }
+    const SlotId copy = add({.name = "copy." + slot.name,
+                             .dtype = dtype,
+                             .shape = slot.shape,
+                             .kind = SlotKind::state,
+                             .init = slot.init,
+                             .copy_of = s});
+    (*this)[s].copy = copy;
+  }
+}
+
+Tensor initial_value(const SlotTable& slots, SlotId id, uint64_t seed) {
+  const Slot& slot = slots[id];
   Tensor out(slot.dtype, slot.shape);
-  const uint64_t stream = name_hash(slot.name);
+  // A copy starts as its parameter does.
+  const uint64_t stream = name_hash(slots[slots.original(id)].name);
   dispatch_any(slot.dtype, slot.name, [&]<typename T>() {
     auto values = out.as<T>();
 #pragma omp parallel for if (values.size() > 65536)

@@ -36,12 +36,24 @@ struct Slot {
   SlotKind kind = SlotKind::parameter;
   Init init = {};
   bool trainable = false;  // parameters only; the freeze pass clears it
+  // A table that is looked up; other parameters are computed with, and so may have a copy.
+  bool lookup = false;
+  // A parameter's rounded copy that the step computes with; its update keeps it. See add_copies.
+  SlotId copy = kNoSlot;
+  SlotId copy_of = kNoSlot;  // of the copy: the parameter
 };
 
 class SlotTable {
  public:
   SlotId add(Slot slot);                     // throws GraphError when the name is taken
   SlotId find(std::string_view name) const;  // kNoSlot when absent
+  // Gives every fp32 parameter that is no lookup table a copy "copy.NAME" of this 16-bit dtype.
+  void add_copies(DType dtype);
+  // The parameter itself, of a parameter or its copy.
+  SlotId original(SlotId id) const {
+    const SlotId of = (*this)[id].copy_of;
+    return of == kNoSlot ? id : of;
+  }
   Slot& operator[](SlotId id) { return slots_[static_cast<size_t>(id)]; }
   const Slot& operator[](SlotId id) const { return slots_[static_cast<size_t>(id)]; }
   int size() const { return static_cast<int>(slots_.size()); }
@@ -52,6 +64,6 @@ class SlotTable {
 };
 
 // The initial value of a slot.
-Tensor initial_value(const Slot& slot, uint64_t seed);
+Tensor initial_value(const SlotTable& slots, SlotId id, uint64_t seed);
 
 }  // namespace lithe

@@ -2,6 +2,7 @@
 
 #include <omp.h>
 
+#include "tensor/ops/attention_blocks.h"
 #include "tensor/ops/attention_tiles.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/layout.h"
@@ -177,10 +178,15 @@ int64_t workspace_attention(const Graph& g, NodeId n, DeviceKind device) {
 }
 
 int64_t workspace_attention_grad(const Graph& g, NodeId n, DeviceKind device) {
-  if (device != DeviceKind::cpu) {
-    return 0;
-  }
   const DType dtype = g.dtype(g.in(n, 0));
+  if (device == DeviceKind::cuda) {
+    const Shape& q = g.shape(g.in(n, 0));
+    const auto attrs = g.attr<AttentionGradAttrs>(n);
+    return attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)
+               ? attention_blocks::BackwardSplit(q, g.shape(g.in(n, 1)), dtype, attrs.dq)
+                     .workspace_bytes()
+               : g.bytes(g.in(n, 4));  // dO · O, as many as the log-sum-exp
+  }
   const AttentionTiles tiles = tiles_of(g, n);
   const int64_t size = dtype == DType::f64 ? 8 : 4;
   const bool half = dtype == DType::bf16 || dtype == DType::f16;

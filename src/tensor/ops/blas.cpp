@@ -114,10 +114,10 @@ namespace lithe {
 void select_blas_core(int argc, char** argv) {
 #if defined(__x86_64__)
   // A release of OpenBLAS that is older than the processor may fall back to AVX2 kernels, which on
-  // Zen 5 run at about half the speed of the AVX-512 ones. The library reads the variable while it
-  // is loaded, before main, so only a new start of the program can change the choice. 0.3.21
-  // chooses well by itself on Zen 5; what it then slows down is a variable set in the environment,
-  // and that is the user's wish.
+  // Zen 5 run at about half the speed of the AVX-512 ones, or even to SSE (Prescott), at an eighth.
+  // The library reads the variable while it is loaded, before main, so only a new start of the
+  // program can change the choice. 0.3.21 chooses well by itself on Zen 5; what it then slows down
+  // is a variable set in the environment, and that is the user's wish.
   constexpr const char* kCore = "OPENBLAS_CORETYPE";
   constexpr const char* kDone = "LITHE_BLAS_CORE_SELECTED";  // against endless restarts
   if (argc < 1 || openblas_get_corename == nullptr || std::getenv(kCore) != nullptr ||
@@ -128,7 +128,8 @@ void select_blas_core(int argc, char** argv) {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512cd");
   const std::string_view core = openblas_get_corename();
-  if (avx512 && (core == "Haswell" || core == "Zen")) {
+  if (avx512 && core != "SkylakeX" && core != "Cooperlake" && core != "Sapphirerapids" &&
+      core != "SapphireRapids") {
     setenv(kCore, "SkylakeX", 1);
     setenv(kDone, "1", 1);
     execv("/proc/self/exe", argv);  // comes back only when it fails; the slow kernels still work

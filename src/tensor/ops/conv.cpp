@@ -133,10 +133,10 @@ double flops(const Graph& g, NodeId n) {
 
 template <ConvPass kPass>
 int64_t workspace(const Graph& g, NodeId n, DeviceKind device) {
-  if (device != DeviceKind::cpu) {
-    return 0;
-  }
-  return conv_workspace(geometry(g, n, kPass), kPass, g.dtype(g.in(n, 0))).bytes;
+  const ConvGeometry geo = geometry(g, n, kPass);
+  const DType dtype = g.dtype(g.in(n, 0));
+  return device == DeviceKind::cuda ? conv_workspace_cuda(geo, kPass, dtype).bytes
+                                    : conv_workspace(geo, kPass, dtype).bytes;
 }
 
 }  // namespace
@@ -164,6 +164,49 @@ ConvGeometry conv_geometry_dx(const Shape& dy, const Shape& weight, const ConvDx
 ConvGeometry conv_geometry_dw(const Shape& x, const Shape& dy, const ConvDwAttrs& attrs) {
   return conv_geometry(x, {dy[3], attrs.kernel_h, attrs.kernel_w, x[3] / attrs.conv.groups},
                        attrs.conv);
+}
+
+ConvWorkspaceCuda conv_workspace_cuda(const ConvGeometry& g, ConvPass pass, DType dtype) {
+  ConvWorkspaceCuda work;
+  const int64_t element = dtype_bits(dtype) / 8;
+  const int64_t x = checked_mul(g.batch, g.image());
+  const int64_t y = checked_mul(g.positions(), g.out_channels);
+  if (x == 0 || y == 0 || g.weights() == 0 || g.depthwise()) {
+    return work;
+  }
+  const bool gathers = g.tiled() && !g.pointwise() && pass != ConvPass::dx;
+  const int64_t gathered = round_up(checked_mul(y / g.out_channels * g.patch(), element), 256);
+  if ((g.pointwise() && g.attrs.groups == 1) || (gathers && gathered <= kConvMostBytesCuda)) {
+    // As matmul plans: partial products, for sums that the library splits.
+    constexpr int64_t kMostOfProduct = int64_t{32} << 20;
+    const int64_t results = pass == ConvPass::forward ? y : pass == ConvPass::dx ? x : g.weights();
+    if (gathers) {
+      work.columns = 0;
+      work.bytes = gathered;
+    }
+    work.product = work.bytes;
+    work.bytes += std::min(checked_mul(results, 256), kMostOfProduct);
+    return work;
+  }
+  if (dtype == DType::f64) {
+    return work;
+  }
+  const auto copy = [&](int64_t elements, int64_t channels) {
+    const int64_t rows = elements / channels;
+    if (dtype == DType::f32) {
+      return checked_mul(elements, element);
+    }
+    return channels % 8 == 0 ? 0 : checked_mul(rows, round_up(channels, 8) * element);
+  };
+  int64_t bytes = int64_t{16} << 20;
+  bytes = checked_add(bytes, copy(x, g.channels));
+  bytes = checked_add(bytes, copy(y, g.out_channels));
+  bytes = checked_add(bytes, copy(g.weights(), g.group_in()));
+  if (pass == ConvPass::dw) {
+    bytes = checked_add(bytes, checked_mul(g.weights(), 8));
+  }
+  work.bytes = std::min(bytes, kConvMostBytesCuda);
+  return work;
 }
 
 ConvWorkspace conv_workspace(const ConvGeometry& g, ConvPass pass, DType dtype) {

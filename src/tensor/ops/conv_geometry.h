@@ -15,20 +15,30 @@ struct ConvGeometry {
   int64_t kernel_h = 0, kernel_w = 0;
   int64_t out_height = 0, out_width = 0, out_channels = 0;
 
-  int64_t group_in() const { return channels / attrs.groups; }
-  int64_t group_out() const { return out_channels / attrs.groups; }
-  int64_t taps() const { return kernel_h * kernel_w; }
-  int64_t patch() const { return taps() * group_in(); }  // elements one output sees, in a group
-  int64_t image_positions() const { return out_height * out_width; }
-  int64_t positions() const { return batch * image_positions(); }
-  int64_t image() const { return height * width * channels; }
-  int64_t weights() const { return out_channels * patch(); }
+  // constexpr: CUDA kernels call them too.
+  constexpr int64_t group_in() const { return channels / attrs.groups; }
+  constexpr int64_t group_out() const { return out_channels / attrs.groups; }
+  constexpr int64_t taps() const { return kernel_h * kernel_w; }
+  constexpr int64_t patch() const {
+    return taps() * group_in();
+  }  // elements one output sees, in a group
+  constexpr int64_t image_positions() const { return out_height * out_width; }
+  constexpr int64_t positions() const { return batch * image_positions(); }
+  constexpr int64_t image() const { return height * width * channels; }
+  constexpr int64_t weights() const { return out_channels * patch(); }
   // Patches are the pixels themselves: nothing is gathered.
-  bool pointwise() const {
+  constexpr bool pointwise() const {
     return taps() == 1 && attrs.stride_h == 1 && attrs.stride_w == 1 && attrs.pad_h == 0 &&
            attrs.pad_w == 0;
   }
-  bool depthwise() const { return channels == attrs.groups && out_channels == attrs.groups; }
+  constexpr bool depthwise() const {
+    return channels == attrs.groups && out_channels == attrs.groups;
+  }
+  // Windows lie side by side (patch embeddings): the patches are a permutation of the pixels.
+  constexpr bool tiled() const {
+    return attrs.groups == 1 && attrs.stride_h == kernel_h && attrs.stride_w == kernel_w &&
+           attrs.pad_h == 0 && attrs.pad_w == 0;
+  }
 };
 
 enum class ConvPass : uint8_t { forward, dx, dw };
@@ -52,7 +62,22 @@ inline constexpr int64_t kConvChunkBytes = int64_t{8} << 20;
 // Partial sums of a depthwise dw: fixed, so that the result does not depend on the thread count.
 inline constexpr int64_t kDepthwiseSlices = 16;
 
-// Defined in conv.cpp.
+// The workspace of one pass on CUDA, as byte offsets.
+struct ConvWorkspaceCuda {
+  int64_t product = -1;  // what a matrix product may use; -1: the pass is none
+  int64_t columns = -1;  // gathered patches [positions, patch]; -1: x itself, or no product
+  int64_t bytes = 0;
+};
+// No convolution plans more than this on CUDA.
+inline constexpr int64_t kConvMostBytesCuda = int64_t{256} << 20;
+
+// Defined in conv.cpp. On CUDA pointwise passes, and the passes of tiled windows that gather x, are
+// matrix products; for the rest the library chooses among the algorithms that fit into `bytes`:
+//   16 MiB, and 8 bytes a weight for dw (partial sums in fp32), and a copy of each of x, weight and
+//   y whose layout a library may have to change: in fp32 all, in 16 bits those whose channels are
+//   no multiple of 8, counted as if they were one; kConvMostBytesCuda at most.
+// fp64 and depthwise need none: own kernels compute them.
+ConvWorkspaceCuda conv_workspace_cuda(const ConvGeometry& g, ConvPass pass, DType dtype);
 ConvWorkspace conv_workspace(const ConvGeometry& g, ConvPass pass, DType dtype);
 // From the shapes of x and weight, resp. of dy and weight or x and dy. The shapes must have passed
 // the shape rules.

@@ -88,8 +88,8 @@ void grad_cast(GradContext& c) {
   }
 }
 
-constexpr std::array<AliasRule, 4> kEither = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}};
-constexpr std::array<AliasRule, 4> kFirst = {{{Alias::in_place, 0, 0}}};
+constexpr AliasRules kEither = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}};
+constexpr AliasRules kFirst = {{{Alias::in_place, 0, 0}}};
 
 }  // namespace
 

@@ -1,4 +1,5 @@
 #include "tensor/ops/column_sum.h"
+#include "tensor/ops/group_norm_split.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 
@@ -89,24 +90,53 @@ double flops_group_norm(const Graph& g, NodeId n) { return 8 * elements(g, n); }
 double flops_group_norm_dx(const Graph& g, NodeId n) { return 11 * elements(g, n); }
 double flops_group_norm_dgamma(const Graph& g, NodeId n) { return 5 * elements(g, n); }
 
-// Sums of every range of positions [B, chunks, sums, C], then coefficients [B, 3, C].
-int64_t workspace_of(const Graph& g, NodeId n, DeviceKind device, int64_t sums) {
-  if (device != DeviceKind::cpu) {
-    return 0;
-  }
+int64_t statistic_bytes(const Graph& g, NodeId n) {
+  return dtype_bits(statistics_dtype(g.dtype(g.in(n, 0)))) / 8;
+}
+
+// On the CPU: sums of every range of positions [B, chunks, sums, C], then coefficients [B, 3, C].
+int64_t workspace_cpu(const Graph& g, NodeId n, int64_t sums) {
   const Shape& x = g.shape(g.in(n, 0));
   const int64_t chunks = row_chunks(x.product(1, x.rank() - 1));
-  const int64_t size = g.dtype(g.in(n, 0)) == DType::f64 ? 8 : 4;
-  return checked_mul(x[0] * x.back(), (chunks * sums + 3) * size);
+  return checked_mul(x[0] * x.back(), (chunks * sums + 3) * statistic_bytes(g, n));
 }
+// On CUDA: sums [B, chunks, 2, C], then coefficients [B, groups, 2], where a group does not fit
+// into a block.
+int64_t workspace_cuda(const Graph& g, NodeId n, int groups, int tensors) {
+  const Shape& x = g.shape(g.in(n, 0));
+  const int64_t chunks = group_norm_chunks(x, groups, g.dtype(g.in(n, 0)), tensors);
+  return chunks == 0 ? 0
+                     : checked_mul(x[0], (x.back() * chunks + groups) * 2 * statistic_bytes(g, n));
+}
+
 int64_t workspace_forward(const Graph& g, NodeId n, DeviceKind device) {
-  return workspace_of(g, n, device, 1);
+  return device == DeviceKind::cuda ? workspace_cuda(g, n, g.attr<NormAttrs>(n).groups, 1)
+                                    : workspace_cpu(g, n, 1);
 }
-int64_t workspace_backward(const Graph& g, NodeId n, DeviceKind device) {
-  return workspace_of(g, n, device, 2);
+int64_t workspace_dx(const Graph& g, NodeId n, DeviceKind device) {
+  return device == DeviceKind::cuda ? workspace_cuda(g, n, g.attr<NormGradAttrs>(n).groups, 2)
+                                    : workspace_cpu(g, n, 2);
+}
+int64_t workspace_dgamma(const Graph& g, NodeId n, DeviceKind device) {
+  if (device != DeviceKind::cuda) {
+    return workspace_cpu(g, n, 2);
+  }
+  const Shape& x = g.shape(g.in(n, 0));
+  return row_chunks(x.product(0, x.rank() - 1)) * x.back() * statistic_bytes(g, n);
 }
 
 }  // namespace
+
+int64_t group_norm_chunks(const Shape& x, int groups, DType dtype, int tensors) {
+  constexpr int64_t kMostBlocks = 65535;  // along a grid's second dimension
+  const int64_t positions = x.product(1, x.rank() - 1);
+  const int64_t group = checked_mul(positions * (x.back() / groups), dtype_bits(dtype) / 8);
+  if (group * tensors <= kGroupNormShared) {
+    return 0;
+  }
+  const int64_t chunks = row_chunks(positions);
+  return checked_mul(x[0], chunks) > kMostBlocks ? 0 : chunks;
+}
 
 const OpDef group_norm_op = {.name = "group_norm",
                              .infer = infer_group_norm,
@@ -118,13 +148,13 @@ const OpDef group_norm_op = {.name = "group_norm",
 const OpDef group_norm_dx_op = {.name = "group_norm_dx",
                                 .infer = infer_group_norm_dx,
                                 .flops = flops_group_norm_dx,
-                                .workspace = workspace_backward,
+                                .workspace = workspace_dx,
                                 .aliases = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}},
                                 .cpu = group_norm_dx_cpu};
 const OpDef group_norm_dgamma_op = {.name = "group_norm_dgamma",
                                     .infer = infer_group_norm_dgamma,
                                     .flops = flops_group_norm_dgamma,
-                                    .workspace = workspace_backward,
+                                    .workspace = workspace_dgamma,
                                     .cpu = group_norm_dgamma_cpu};
 
 ValueId group_norm(Graph& graph, ValueId x, ValueId gamma, ValueId beta, int groups, double eps) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "tensor/ops/activation.h"
+#include "tensor/ops/attention.h"
+#include "tensor/ops/conv.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
@@ -14,6 +16,7 @@
 #include "tensor/ops/op_table.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/softmax.h"
+#include "tensor/ops/top_k.h"
 #include "tensor/ops/update.h"
 
 namespace lithe {
@@ -67,6 +70,27 @@ constexpr Entry kKernels[] = {
     {&rms_norm_op, rms_norm_cuda},
     {&rms_norm_dx_op, rms_norm_dx_cuda},
     {&rms_norm_dgamma_op, rms_norm_dgamma_cuda},
+    {&group_norm_op, group_norm_cuda},
+    {&group_norm_dx_op, group_norm_dx_cuda},
+    {&group_norm_dgamma_op, group_norm_dgamma_cuda},
+    // images
+    {&conv2d_op, conv2d_cuda},
+    {&conv2d_dx_op, conv2d_dx_cuda},
+    {&conv2d_dw_op, conv2d_dw_cuda},
+    {&avg_pool2d_op, avg_pool2d_cuda},
+    {&avg_pool2d_grad_op, avg_pool2d_grad_cuda},
+    {&max_pool2d_op, max_pool2d_cuda},
+    {&max_pool2d_grad_op, max_pool2d_grad_cuda},
+    {&upsample_nearest_op, upsample_nearest_cuda},
+    {&upsample_nearest_grad_op, upsample_nearest_grad_cuda},
+    {&pixel_unshuffle_op, pixel_unshuffle_cuda},
+    {&pixel_shuffle_op, pixel_shuffle_cuda},
+    // selection
+    {&top_k_op, top_k_cuda},
+    {&top_k_grad_op, top_k_grad_cuda},
+    // attention
+    {&attention_op, attention_cuda},
+    {&attention_grad_op, attention_grad_cuda},
     // lookup and dropout
     {&embedding_op, embedding_cuda},
     {&embedding_grad_op, embedding_grad_cuda},
@@ -81,6 +105,7 @@ constexpr Entry kKernels[] = {
     {&adamw_op, adamw_cuda},
     {&sgd_op, sgd_cuda},
     {&accumulate_op, accumulate_cuda},
+    {&assign_op, assign_cuda},
     {&clear_op, clear_cuda},
     {&sum_squares_op, sum_squares_cuda},
     {&clip_factor_op, clip_factor_cuda},

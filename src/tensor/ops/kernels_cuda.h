@@ -45,6 +45,36 @@ void rms_norm_dgamma_cuda(const KernelArgs& args);
 void softmax_cuda(const KernelArgs& args);
 void softmax_grad_cuda(const KernelArgs& args);
 
+// group_norm_cuda.cu
+void group_norm_cuda(const KernelArgs& args);
+void group_norm_dx_cuda(const KernelArgs& args);
+void group_norm_dgamma_cuda(const KernelArgs& args);
+
+// conv_cuda.cu
+void conv2d_cuda(const KernelArgs& args);
+void conv2d_dx_cuda(const KernelArgs& args);
+void conv2d_dw_cuda(const KernelArgs& args);
+
+// pool_cuda.cu
+void avg_pool2d_cuda(const KernelArgs& args);
+void avg_pool2d_grad_cuda(const KernelArgs& args);
+void max_pool2d_cuda(const KernelArgs& args);
+void max_pool2d_grad_cuda(const KernelArgs& args);
+
+// resample_cuda.cu
+void upsample_nearest_cuda(const KernelArgs& args);
+void upsample_nearest_grad_cuda(const KernelArgs& args);
+void pixel_unshuffle_cuda(const KernelArgs& args);
+void pixel_shuffle_cuda(const KernelArgs& args);
+
+// top_k_cuda.cu
+void top_k_cuda(const KernelArgs& args);
+void top_k_grad_cuda(const KernelArgs& args);
+
+// attention_cuda.cu, attention_grad_cuda.cu
+void attention_cuda(const KernelArgs& args);
+void attention_grad_cuda(const KernelArgs& args);
+
 // lookup_cuda.cu
 void dropout_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);
@@ -61,6 +91,7 @@ void count_correct_cuda(const KernelArgs& args);
 void adamw_cuda(const KernelArgs& args);
 void sgd_cuda(const KernelArgs& args);
 void accumulate_cuda(const KernelArgs& args);
+void assign_cuda(const KernelArgs& args);
 void clear_cuda(const KernelArgs& args);
 void sum_squares_cuda(const KernelArgs& args);
 void clip_factor_cuda(const KernelArgs& args);

@@ -151,7 +151,7 @@ int64_t workspace_dgamma(const Graph& g, NodeId n, DeviceKind) {
 }
 
 // dx is written over dy or x, of which no row is read after its own is written.
-constexpr std::array<AliasRule, 4> kEither = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}};
+constexpr AliasRules kEither = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}};
 
 }  // namespace
 

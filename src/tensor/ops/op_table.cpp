@@ -100,6 +100,7 @@ std::span<const OpDef* const> op_table() {
       &adamw_op,
       &sgd_op,
       &accumulate_op,
+      &assign_op,
       &clear_op,
       &sum_squares_op,
       &clip_factor_op,

@@ -1,36 +1,19 @@
 #include <algorithm>
-#include <bit>
-#include <cmath>
-#include <type_traits>
 
 #include "tensor/core/tensor.h"
 #include "tensor/ops/parallel.h"
 #include "tensor/ops/top_k.h"
+#include "tensor/ops/top_k_order.h"
 
 namespace lithe {
 namespace {
 
-template <typename A>
-using key_t = std::conditional_t<std::is_same_v<A, double>, uint64_t, uint32_t>;
-
-// An unsigned number in the order of the values: the sign bit is set for positive floats, and
-// negative ones are turned round. NaN becomes the largest; -0 equals 0.
-template <bool kMagnitude, typename A>
-inline key_t<A> order_key(A value) {
-  using K = key_t<A>;
-  constexpr K kSign = K(1) << (sizeof(K) * 8 - 1);
-  const A v = (kMagnitude ? std::fabs(value) : value) + A(0);
-  const K bits = std::bit_cast<K>(v);
-  const K key = (bits & kSign) != 0 ? ~bits : bits | kSign;
-  return v != v ? ~K(0) : key;
-}
-
 // The largest key that at least k elements reach, bit by bit from the highest; needs no memory and
 // every pass is one vector loop over a row in the cache.
 template <bool kMagnitude, typename T>
-key_t<acc_t<T>> kth_key(const T* x, int64_t size, int64_t k) {
+order_key_t<acc_t<T>> kth_key(const T* x, int64_t size, int64_t k) {
   using A = acc_t<T>;
-  using K = key_t<A>;
+  using K = order_key_t<A>;
   K found = 0;
   for (int bit = static_cast<int>(sizeof(K)) * 8 - 1; bit >= 0; --bit) {
     const K candidate = found | (K(1) << bit);
@@ -49,7 +32,7 @@ key_t<acc_t<T>> kth_key(const T* x, int64_t size, int64_t k) {
 template <bool kMagnitude, typename T>
 void top_k_row(const T* x, int64_t size, int64_t k, T* values, int32_t* indices) {
   using A = acc_t<T>;
-  using K = key_t<A>;
+  using K = order_key_t<A>;
   const auto key_of = [=](int32_t i) { return order_key<kMagnitude>(static_cast<A>(x[i])); };
   const K least = kth_key<kMagnitude>(x, size, k);
   // All above the k-th key, and of those equal to it as many as are missing, the first ones.

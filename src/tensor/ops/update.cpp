@@ -15,13 +15,15 @@ void expect_dtype(const InferContext& c, int i, DType wanted, std::string_view w
   }
 }
 
-// A gradient has its weight's dtype, or fp32 where a 16-bit one was accumulated in fp32.
+// A gradient has its weight's dtype, or fp32 where a 16-bit one was accumulated in fp32, or 16 bits
+// where the step computed with a copy of an fp32 weight.
 void expect_gradient(const InferContext& c, int gradient, int of, std::string_view what) {
   c.expect_floating(of);
   c.expect_shape(gradient, c.shape(of), what);
   const DType dtype = c.dtype(gradient);
   const bool widened = dtype == DType::f32 && dtype_bits(c.dtype(of)) == 16;
-  if (dtype != c.dtype(of) && !widened) {
+  const bool of_copy = c.dtype(of) == DType::f32 && is_floating(dtype) && dtype_bits(dtype) == 16;
+  if (dtype != c.dtype(of) && !widened && !of_copy) {
     c.fail("{} is {}, the tensor it updates {}; cast the gradient", what, dtype_name(dtype),
            dtype_name(c.dtype(of)));
   }
@@ -45,7 +47,7 @@ void expect_scalar(const InferContext& c, int i, std::string_view what) {
 }
 
 void infer_adamw(InferContext& c) {
-  c.expect_inputs(6, 7);
+  c.expect_inputs(6, 8);
   const auto attrs = c.attr<AdamWAttrs>();
   if (!(attrs.beta1 >= 0 && attrs.beta1 < 1 && attrs.beta2 >= 0 && attrs.beta2 < 1)) {
     c.fail("beta1 {} and beta2 {} must lie in [0, 1)", attrs.beta1, attrs.beta2);
@@ -60,6 +62,14 @@ void infer_adamw(InferContext& c) {
   }
   for (int i : {0, 2, 3, 4}) {
     c.output(c.dtype(i), c.shape(i));
+  }
+  if (c.has(7)) {
+    c.expect_shape(7, c.shape(0), "copy");
+    if (!is_floating(c.dtype(7)) || dtype_bits(c.dtype(7)) != 16 || c.dtype(0) != DType::f32) {
+      c.fail("the copy of a {} weight is {}; of fp32 weights, bf16 and fp16 copies are kept",
+             dtype_name(c.dtype(0)), dtype_name(c.dtype(7)));
+    }
+    c.output(c.dtype(7), c.shape(7));
   }
 }
 
@@ -103,6 +113,14 @@ void infer_accumulate(InferContext& c) {
     c.fail("cannot add {} to a sum in {}; use one dtype, or fp32 for a sum of 16-bit gradients",
            dtype_name(c.dtype(1)), dtype_name(c.dtype(0)));
   }
+  c.output(c.dtype(0), c.shape(0));
+}
+
+void infer_assign(InferContext& c) {
+  c.expect_inputs(2);
+  c.expect_floating(0);
+  c.expect_floating(1);
+  c.expect_shape(1, c.shape(0), "value");
   c.output(c.dtype(0), c.shape(0));
 }
 
@@ -169,7 +187,8 @@ const OpDef adamw_op = {.name = "adamw",
                         .aliases = {{{Alias::mutate, 0, 0},
                                      {Alias::mutate, 1, 2},
                                      {Alias::mutate, 2, 3},
-                                     {Alias::mutate, 3, 4}}},
+                                     {Alias::mutate, 3, 4},
+                                     {Alias::mutate, 4, 7}}},
                         .cpu = adamw_cpu,
                         .has_effect = true};
 const OpDef sgd_op = {
@@ -184,6 +203,12 @@ const OpDef accumulate_op = {.name = "accumulate",
                              .aliases = {{{Alias::mutate, 0, 0}}},
                              .cpu = accumulate_cpu,
                              .has_effect = true};
+const OpDef assign_op = {.name = "assign",
+                         .infer = infer_assign,
+                         .flops = flops<0>,
+                         .aliases = {{{Alias::mutate, 0, 0}}},
+                         .cpu = assign_cpu,
+                         .has_effect = true};
 const OpDef clear_op = {.name = "clear",
                         .infer = infer_clear,
                         .flops = flops<0>,
@@ -202,21 +227,27 @@ const OpDef clip_factor_op = {.name = "clip_factor",
 
 void adamw(Graph& graph, const AdamWInputs& in, const AdamWAttrs& attrs) {
   const UpdatePhase phase(graph);
-  graph.emit(adamw_op, {in.weight, in.gradient, in.m, in.v, in.step, in.lr, in.grad_scale}, attrs);
+  graph.emit(adamw_op, {in.weight, in.gradient, in.m, in.v, in.step, in.lr, in.grad_scale, in.copy},
+             attrs);
 }
 
-void sgd(Graph& graph, const SgdInputs& in, const SgdAttrs& attrs) {
+ValueId sgd(Graph& graph, const SgdInputs& in, const SgdAttrs& attrs) {
   const UpdatePhase phase(graph);
   const bool momentum = attrs.momentum != 0;
-  graph.emit(sgd_op,
-             {in.weight, in.gradient, momentum ? in.velocity : kNoValue,
-              momentum ? in.step : kNoValue, in.lr, in.grad_scale},
-             attrs);
+  return graph.emit(sgd_op,
+                    {in.weight, in.gradient, momentum ? in.velocity : kNoValue,
+                     momentum ? in.step : kNoValue, in.lr, in.grad_scale},
+                    attrs);
 }
 
 ValueId accumulate(Graph& graph, ValueId sum, ValueId gradient) {
   const UpdatePhase phase(graph);
   return graph.emit(accumulate_op, {sum, gradient});
+}
+
+void assign(Graph& graph, ValueId slot, ValueId value) {
+  const UpdatePhase phase(graph);
+  graph.emit(assign_op, {slot, value});
 }
 
 void clear(Graph& graph, ValueId slot) {

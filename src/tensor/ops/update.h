@@ -1,6 +1,7 @@
 // Optimizer updates as nodes: they overwrite slots, so a gradient dies in its update. All of them
 // are emitted in Phase::update, whatever the graph's phase is. A gradient has the dtype of its
-// weight, or fp32 for a 16-bit weight (a sum over micro-batches kept in fp32).
+// weight; fp32 for a 16-bit weight (a sum over micro-batches kept in fp32); or 16 bits for an fp32
+// weight (the step computed with a copy of the weight).
 #pragma once
 
 #include "tensor/graph/gradient.h"
@@ -19,9 +20,10 @@ struct AdamWAttrs {
 };
 // weight, m, v: slots of one shape (m, v fp32, or fp64 for fp64 weights); step: int64 [1] slot,
 // counted per tensor and only when it is updated; lr: fp32 [1] input; grad_scale: fp32 [1] factor
-// on the gradient or kNoValue.
+// on the gradient or kNoValue; copy: slot that gets the new weight in its 16-bit dtype, or
+// kNoValue.
 struct AdamWInputs {
-  ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue;
+  ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue, copy = kNoValue;
 };
 void adamw(Graph& graph, const AdamWInputs& inputs, const AdamWAttrs& attrs);
 
@@ -33,12 +35,14 @@ struct SgdInputs {
   ValueId weight, gradient, velocity = kNoValue, step = kNoValue, lr, grad_scale = kNoValue;
 };
 // velocity (slot) and step (int64 [1] slot) are needed with momentum; the first step sets velocity
-// = gradient.
-void sgd(Graph& graph, const SgdInputs& inputs, const SgdAttrs& attrs);
+// = gradient. Returns the new weight.
+ValueId sgd(Graph& graph, const SgdInputs& inputs, const SgdAttrs& attrs);
 
 // sum += gradient, sum a slot: gradient accumulation over micro-batches. Returns the new sum's
 // value.
 ValueId accumulate(Graph& graph, ValueId sum, ValueId gradient);
+// slot := value, converted to the slot's floating dtype.
+void assign(Graph& graph, ValueId slot, ValueId value);
 // slot := 0, after its last read.
 void clear(Graph& graph, ValueId slot);
 
@@ -52,7 +56,8 @@ struct ClipOut {
 };
 ClipOut clip_factor(Graph& graph, std::span<const ValueId> sums_of_squares, double max_norm);
 
-extern const OpDef adamw_op, sgd_op, accumulate_op, clear_op, sum_squares_op, clip_factor_op;
+extern const OpDef adamw_op, sgd_op, accumulate_op, assign_op, clear_op, sum_squares_op,
+    clip_factor_op;
 
 struct ClipAttrs {
   double max_norm = 1;
@@ -63,6 +68,7 @@ inline constexpr int64_t kSumSquaresChunk = 4096;
 void adamw_cpu(const KernelArgs& args);
 void sgd_cpu(const KernelArgs& args);
 void accumulate_cpu(const KernelArgs& args);
+void assign_cpu(const KernelArgs& args);
 void clear_cpu(const KernelArgs& args);
 void sum_squares_cpu(const KernelArgs& args);
 void clip_factor_cpu(const KernelArgs& args);

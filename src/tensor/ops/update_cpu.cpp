@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "tensor/core/convert.h"
 #include "tensor/core/tensor.h"
@@ -9,7 +10,8 @@
 namespace lithe {
 namespace {
 
-// Calls f.operator()<T, G>(): G is T, or float for what was widened to fp32 (see the shape rules).
+// Calls f.operator()<T, G>(): G is T, or float for what was widened to fp32, or 16 bits beside fp32
+// (see the shape rules).
 template <typename F>
 void dispatch_pair(DType wide, DType narrow, std::string_view where, F&& f) {
   dispatch_floating(wide, where, [&]<typename T>() {
@@ -20,6 +22,13 @@ void dispatch_pair(DType wide, DType narrow, std::string_view where, F&& f) {
     if constexpr (is_half_v<T>) {
       if (narrow == DType::f32) {
         f.template operator()<T, float>();
+        return;
+      }
+    }
+    if constexpr (std::is_same_v<T, float>) {
+      if (narrow == DType::bf16 || narrow == DType::f16) {
+        narrow == DType::bf16 ? f.template operator()<float, bf16>()
+                              : f.template operator()<float, f16>();
         return;
       }
     }
@@ -40,6 +49,22 @@ inline void store(T& to, A value) {
   } else {
     to = T(value);
   }
+}
+
+// to = from, rounded.
+void convert_into(const TensorRef& to, const TensorRef& from, std::string_view op) {
+  dispatch_floating(to.dtype, op, [&]<typename T>() {
+    dispatch_floating(from.dtype, op, [&]<typename S>() {
+      T* out = to.as<T>();
+      const S* in = from.as<S>();
+      parallel_for(to.numel(), 1, [=](int64_t begin, int64_t end) {
+#pragma omp simd
+        for (int64_t i = begin; i < end; ++i) {
+          store(out[i], static_cast<acc_t<S>>(in[i]));
+        }
+      });
+    });
+  });
 }
 
 // The factor on the gradient; 1 where none was given.
@@ -86,7 +111,12 @@ void adamw_cpu(const KernelArgs& args) {
       }
     });
   });
+  if (args.out.size() > 4) {
+    convert_into(args.out[4], args.out[0], args.op);
+  }
 }
+
+void assign_cpu(const KernelArgs& args) { convert_into(args.out[0], args.in[1], args.op); }
 
 void sgd_cpu(const KernelArgs& args) {
   const auto attrs = args.attr<SgdAttrs>();

@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "tensor/core/tensor.h"
 #include "tensor/ops/cuda_map.h"
 #include "tensor/ops/cuda_reduce.h"
@@ -90,6 +92,9 @@ struct AdamW {
   int64_t* step;
   Scalar lr;
   Scalar grad_scale;
+  // The weight's copy, of at most one dtype; null: none.
+  bf16* copy_bf16;
+  f16* copy_f16;
 };
 
 // Both conventions are w = (w before - rate m / (sqrt(v) root + eps)) after.
@@ -117,6 +122,20 @@ __device__ AdamWFactors<A> prepare(const AdamW<T, G>& p) {
 
 __device__ inline float root_of(float x) { return sqrtf(x); }
 __device__ inline double root_of(double x) { return sqrt(x); }
+
+// The new weights, rounded once more; nothing where there is no copy.
+template <typename C, typename T, int kVector>
+__device__ inline void store_copy(C* to, int64_t i, const Pack<T, kVector>& weights, int count) {
+  if (to == nullptr) {
+    return;
+  }
+  Pack<C, kVector> copy{};
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    copy.at[j] = narrow<C>(widen<acc_t<T>>(weights.at[j]));
+  }
+  store_some(to + i, copy, count);
+}
 
 template <typename T, typename G>
 __global__ void __launch_bounds__(kThreads) adamw_kernel(const AdamW<T, G> p) {
@@ -149,6 +168,8 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(const AdamW<T, G> p) {
     store_some(p.m + i, m, count);
     store_some(p.v + i, v, count);
     store_some(p.w + i, w, count);
+    store_copy(p.copy_bf16, i, w, count);
+    store_copy(p.copy_f16, i, w, count);
   });
 }
 
@@ -221,7 +242,8 @@ unsigned update_blocks(int64_t n, int vector) {
   return static_cast<unsigned>(std::clamp<int64_t>(blocks, 1, kMostBlocks));
 }
 
-// Calls f.operator()<T, G>(): G is T, or float for what was widened to fp32 (see the shape rules).
+// Calls f.operator()<T, G>(): G is T, or float for what was widened to fp32, or 16 bits beside fp32
+// (see the shape rules).
 template <typename F>
 void dispatch_pair(DType wide, DType narrow_type, std::string_view where, F&& f) {
   dispatch_floating(wide, where, [&]<typename T>() {
@@ -232,6 +254,16 @@ void dispatch_pair(DType wide, DType narrow_type, std::string_view where, F&& f)
     if constexpr (is_half_v<T>) {
       if (narrow_type == DType::f32) {
         f.template operator()<T, float>();
+        return;
+      }
+    }
+    if constexpr (std::is_same_v<T, float>) {
+      if (narrow_type == DType::bf16) {
+        f.template operator()<float, bf16>();
+        return;
+      }
+      if (narrow_type == DType::f16) {
+        f.template operator()<float, f16>();
         return;
       }
     }
@@ -312,15 +344,19 @@ __global__ void __launch_bounds__(kWarp) clip_kernel(const ClipInputs in, bool s
 
 void adamw_cuda(const KernelArgs& args) {
   dispatch_pair(args.in[0].dtype, args.in[1].dtype, args.op, [&]<typename T, typename G>() {
-    const AdamW<T, G> p{.attrs = args.attr<AdamWAttrs>(),
-                        .n = args.out[0].numel(),
-                        .w = args.out[0].as<T>(),
-                        .gradient = args.in[1].as<G>(),
-                        .m = args.out[1].as<acc_t<T>>(),
-                        .v = args.out[2].as<acc_t<T>>(),
-                        .step = args.out[3].as<int64_t>(),
-                        .lr = scalar(args.in[5]),
-                        .grad_scale = args.in.size() > 6 ? scalar(args.in[6]) : Scalar{}};
+    const TensorRef* copy = args.out.size() > 4 ? &args.out[4] : nullptr;
+    const AdamW<T, G> p{
+        .attrs = args.attr<AdamWAttrs>(),
+        .n = args.out[0].numel(),
+        .w = args.out[0].as<T>(),
+        .gradient = args.in[1].as<G>(),
+        .m = args.out[1].as<acc_t<T>>(),
+        .v = args.out[2].as<acc_t<T>>(),
+        .step = args.out[3].as<int64_t>(),
+        .lr = scalar(args.in[5]),
+        .grad_scale = args.in.size() > 6 ? scalar(args.in[6]) : Scalar{},
+        .copy_bf16 = copy != nullptr && copy->dtype == DType::bf16 ? copy->as<bf16>() : nullptr,
+        .copy_f16 = copy != nullptr && copy->dtype == DType::f16 ? copy->as<f16>() : nullptr};
     adamw_kernel<<<update_blocks(p.n, kWide<acc_t<T>>), kThreads, 0, stream_of(args)>>>(p);
     check_launch(args.op);
   });
@@ -348,6 +384,15 @@ void accumulate_cuda(const KernelArgs& args) {
   dispatch_pair(args.in[1].dtype, sum.dtype, args.op, [&]<typename T, typename S>() {
     map(args, sum.numel(), Accumulate<S, T>{}, sum.as<S>(), sum.as<S>(), args.in[1].as<T>());
   });
+}
+
+void assign_cuda(const KernelArgs& args) {
+  const KernelArgs as_cast{.op = args.op,
+                           .in = args.in.subspan(1),
+                           .out = args.out,
+                           .attrs = args.attrs,
+                           .stream = args.stream};
+  cast_cuda(as_cast);
 }
 
 void clear_cuda(const KernelArgs& args) {

@@ -101,7 +101,7 @@ void define_twice(Graph& g, NodeId n, std::span<ValueId> outputs) {
 
 int64_t scratch_bytes(const Graph& g, NodeId n, DeviceKind) { return g.bytes(g.in(n, 0)); }
 
-constexpr std::array<AliasRule, 4> kEither = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}};
+constexpr AliasRules kEither = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}};
 
 }  // namespace
 

@@ -18,6 +18,11 @@ Slot slot(std::string name, Init init, DType dtype = DType::f32, Shape shape = {
   return {.name = std::move(name), .dtype = dtype, .shape = shape, .init = init};
 }
 
+Tensor initial_value(const Slot& alone, uint64_t seed) {
+  SlotTable slots;
+  return lithe::initial_value(slots, slots.add(alone), seed);
+}
+
 }  // namespace
 
 TEST_CASE("initial values depend on seed and name only") {
@@ -28,6 +33,29 @@ TEST_CASE("initial values depend on seed and name only") {
   // A longer tensor of the same name begins with the same numbers.
   const Tensor longer = initial_value(slot(w.name, w.init, DType::f32, {400, 400}), 1);
   CHECK(longer.as<float>()[119999] == initial_value(w, 1).as<float>()[119999]);
+}
+
+TEST_CASE("copies are rounded parameters, and lookup tables and state have none") {
+  SlotTable slots;
+  const SlotId weight = slots.add(slot("w", Init::normal(0.02)));
+  Slot table = slot("table", Init::ones());
+  table.lookup = true;
+  const SlotId lookup = slots.add(table);
+  Slot moment = slot("m", Init::zeros());
+  moment.kind = SlotKind::state;
+  const SlotId state = slots.add(moment);
+  slots.add_copies(DType::bf16);
+  CHECK(slots.size() == 4);
+  const SlotId copy = slots[weight].copy;
+  REQUIRE(copy == 3);
+  CHECK(slots[copy].name == "copy.w");
+  CHECK(slots[copy].dtype == DType::bf16);
+  CHECK(slots.original(copy) == weight);
+  CHECK(slots.original(weight) == weight);
+  CHECK(slots[lookup].copy == kNoSlot);
+  CHECK(slots[state].copy == kNoSlot);
+  CHECK(same(lithe::initial_value(slots, copy, 5),
+             lithe::initial_value(slots, weight, 5).to(DType::bf16)));
 }
 
 TEST_CASE("normal initial values have the asked mean, deviation and tails") {

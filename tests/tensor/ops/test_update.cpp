@@ -391,7 +391,8 @@ TEST_CASE("updates refuse what does not fit") {
     CHECK_THROWS_AS(adamw(g, bad, {}), ShapeError);
   };
   refused([&](AdamWInputs& in) { in.gradient = wrong; });
-  refused([&](AdamWInputs& in) { in.gradient = narrow; });
+  const ValueId wide = g.input("wide", DType::f64, {4});
+  refused([&](AdamWInputs& in) { in.gradient = wide; });
   refused([&](AdamWInputs& in) { in.m = g.leaf(half); });
   refused([&](AdamWInputs& in) { in.v = kNoValue; });
   refused([&](AdamWInputs& in) { in.step = lr; });

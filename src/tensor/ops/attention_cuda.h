@@ -1,0 +1,173 @@
+// What the CUDA kernels of attention share: operands, dropout, visibility, copies of tiles.
+// Device-only.
+#pragma once
+
+#include "tensor/core/tensor.h"
+#include "tensor/ops/attention.h"
+#include "tensor/ops/attention_blocks.h"
+#include "tensor/ops/cuda_launch.h"
+#include "tensor/ops/cuda_philox.h"
+#include "tensor/ops/cuda_tile_product.h"
+#include "tensor/ops/cuda_vector.h"
+#include "tensor/ops/dropout.h"
+
+namespace lithe::attention_cuda_kernels {
+
+using device::padded_row;
+
+extern __shared__ uint4 shared_memory[];
+
+inline constexpr double kLog2E = 1.4426950408889634;
+
+// Keeps and drops probabilities as dropout_keep (dropout.h) does.
+struct Dropout {
+  const int64_t* rng = nullptr;  // (seed, step); null: nothing is dropped
+  uint64_t key = 0;
+  uint32_t threshold = 0;
+  double kept_scale = 1;
+};
+
+// The draw of one launch, in registers.
+struct Draw {
+  __device__ explicit Draw(const Dropout& d) {
+    if (d.rng != nullptr) {
+      seed = static_cast<uint64_t>(d.rng[0]);
+      stream = mix(d.key, static_cast<uint64_t>(d.rng[1]));
+      threshold = d.threshold;
+    }
+  }
+  __device__ bool keeps(uint64_t element) const {
+    return philox(seed, stream, element / 4).word[element % 4] >= threshold;
+  }
+  // For n < kFours, bits 4 n to 4 n + 3: whether the elements from first + n step on are kept, with
+  // `step` a multiple of 4. One block of random numbers for four elements where `first` is a
+  // multiple of 4, else two.
+  template <int kFours>
+  __device__ uint32_t keeps_fours(uint64_t first, uint64_t step) const {
+    uint32_t bits = keeps_blocks<kFours>(first / 4, step / 4);
+    const uint32_t skipped = static_cast<uint32_t>(first) % 4;
+    if (skipped != 0) {
+      const uint32_t next = keeps_blocks<kFours>(first / 4 + 1, step / 4);
+      const uint32_t low = 0x11111111u * (0xfu >> skipped);
+      bits = (bits >> skipped & low) | (next << (4 - skipped) & ~low);
+    }
+    return bits;
+  }
+
+  uint64_t seed = 0;
+  uint64_t stream = 0;
+  uint32_t threshold = 0;
+
+ private:
+  template <int kBlocks>
+  __device__ uint32_t keeps_blocks(uint64_t first, uint64_t step) const {
+    uint32_t word[kBlocks][4];
+    device::philox_blocks(seed, stream, first, step, word);
+    uint32_t bits = 0;
+#pragma unroll
+    for (int n = 0; n < kBlocks; ++n) {
+#pragma unroll
+      for (int w = 0; w < 4; ++w) {
+        bits |= word[n][w] >= threshold ? 1u << (4 * n + w) : 0u;
+      }
+    }
+    return bits;
+  }
+};
+
+// q [B, T, N, D]; k, v [B, S, K, D].
+struct Geometry {
+  int queries = 0, keys = 0;
+  int heads = 0, kv_heads = 0;
+  int dim = 0;
+  double scale = 1;
+  bool causal = false;
+  const bool* key_mask = nullptr;  // [B, S]
+  Dropout dropout{};
+
+  __host__ __device__ int group() const { return heads / kv_heads; }
+  // Keys [0, n) are visible to query t as far as causality goes.
+  __host__ __device__ int visible(int t) const {
+    const int n = t + keys - queries + 1;
+    return causal ? (n < 0 ? 0 : (n > keys ? keys : n)) : keys;
+  }
+  // Of an element [b, t, head, 0] of q, or [b, s, kv_head, 0] of k.
+  __host__ __device__ int64_t query_at(int64_t b, int64_t t, int64_t head) const {
+    return ((b * queries + t) * heads + head) * dim;
+  }
+  __host__ __device__ int64_t key_at(int64_t b, int64_t s, int64_t kv_head) const {
+    return ((b * keys + s) * kv_heads + kv_head) * dim;
+  }
+  // Of the probability [b, head, t, 0].
+  __host__ __device__ uint64_t probability_at(int64_t b, int64_t head, int64_t t) const {
+    return static_cast<uint64_t>(((b * heads + head) * queries + t) * keys);
+  }
+  __device__ bool sees(int64_t b, int s) const {
+    return s < keys && (key_mask == nullptr || key_mask[b * keys + s]);
+  }
+};
+
+// Throws ShapeError where a kernel's 32-bit sizes do not reach.
+Geometry geometry_of(const KernelArgs& args, const AttentionAttrs& attrs, size_t mask, size_t rng);
+
+// kRows rows of `dim` elements, `stride` apart, into a tile of rows of kDim elements, by kThreads
+// threads; zeros behind `rows` and `dim`. Asynchronous.
+template <int kRows, int kDim, int kThreads, typename T>
+__device__ inline void copy_tile(T* tile, const T* from, int64_t stride, int rows, int dim) {
+  constexpr int kChunk = device::kWide<T>;
+  constexpr int kChunks = kDim / kChunk;
+  constexpr int kAll = kRows * kChunks;
+#pragma unroll
+  for (int first = 0; first < kAll; first += kThreads) {
+    const int i = first + static_cast<int>(threadIdx.x);
+    if (kAll % kThreads == 0 || i < kAll) {
+      const int row = i / kChunks;
+      const int column = i % kChunks * kChunk;
+      const bool is_real = row < rows && column < dim;
+      device::copy_async(tile + row * padded_row<T>(kDim) + column,
+                         is_real ? from + row * stride + column : from, is_real);
+    }
+  }
+}
+
+// The first `rows` rows of a warp's part of a tile, back to memory.
+template <int kRows, int kDim, typename T>
+__device__ inline void store_tile(T* to, const T* tile, int64_t stride, int rows, int dim) {
+  constexpr int kChunk = device::kWide<T>;
+  constexpr int kChunks = kDim / kChunk;
+  for (int i = static_cast<int>(threadIdx.x % 32); i < kRows * kChunks; i += 32) {
+    const int row = i / kChunks;
+    const int column = i % kChunks * kChunk;
+    if (row < rows && column < dim) {
+      device::store(to + row * stride + column,
+                    device::load<kChunk>(tile + row * padded_row<T>(kDim) + column));
+    }
+  }
+}
+
+// A warp's sums [16, kDim], times `factor`, as rows of a tile.
+template <typename Product, int kDim>
+__device__ inline void sums_to_tile(typename Product::Element* tile, const float (*sums)[4],
+                                    float upper_factor, float lower_factor) {
+  using T = typename Product::Element;
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  T* at = tile + lane / 4 * padded_row<T>(kDim) + lane % 4 * 2;
+#pragma unroll
+  for (int n = 0; n < kDim / 8; ++n) {
+    Product::store_pair(at + n * 8, sums[n][0] * upper_factor, sums[n][1] * upper_factor);
+    Product::store_pair(at + 8 * padded_row<T>(kDim) + n * 8, sums[n][2] * lower_factor,
+                        sums[n][3] * lower_factor);
+  }
+}
+
+// Whether fp32 products may run with TF32 operands: products as a whole do not yet (blas_cuda.h).
+inline constexpr bool kTf32 = false;
+
+// Kernels on tensor cores: attention_half_cuda.cu (bf16, fp16), attention_single_cuda.cu (fp32,
+// with TF32 operands or exact), and their _grad_ twins.
+void forward_half(const KernelArgs& args, const Geometry& geometry);
+void forward_single(const KernelArgs& args, const Geometry& geometry, bool tf32);
+void backward_half(const KernelArgs& args, const Geometry& geometry);
+void backward_single(const KernelArgs& args, const Geometry& geometry, bool tf32);
+
+}  // namespace lithe::attention_cuda_kernels

@@ -1,0 +1,97 @@
+// Tensor-core products of one warp, and the loads that feed them (PTX ISA: mma, ldmatrix,
+// cp.async). Lane l is of group l / 4 and has place l % 4 in it. Device-only.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "tensor/core/dtype.h"
+
+namespace lithe::device {
+
+__device__ inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// Four matrices of 8 rows of 16 bytes; lane l gives the address of row l % 8 of matrix l / 8. Word
+// m becomes, of matrix m, word `place` of row `group`; transposed, with 16-bit elements, the
+// elements (2 place, group) and (2 place + 1, group).
+__device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+__device__ inline void load_matrices_transposed(uint32_t (&word)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+               : "r"(shared_address(row))
+               : "memory");
+}
+
+// 16 bytes into shared memory, zeros where there is nothing to read.
+__device__ inline void copy_async(void* to, const void* from, bool is_real) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(is_real ? 16 : 0)
+               : "memory");
+}
+__device__ inline void copy_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+// 2^x within 2 units of the last place; subnormal results become 0.
+__device__ inline float exp2_fast(float x) {
+  float y = 0;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Two floats rounded to 16 bits, `low` in the lower half.
+template <typename T>
+__device__ inline uint32_t pack_halves(float low, float high) {
+  uint32_t out = 0;
+  if constexpr (std::is_same_v<T, bf16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(out) : "f"(high), "f"(low));
+  }
+  return out;
+}
+
+// fp32 rounded to TF32's 10 bits of mantissa; the products ignore the 13 bits below.
+__device__ inline uint32_t round_tf32(float x) { return __float_as_uint(x) + 0x1000u; }
+
+// c [16, 8] += a [16, 16] b [16, 8] of bf16 or f16. With (row, column): c = (group, 2 place),
+// (group, 2 place + 1), the same in row group + 8; a as pairs of columns (group, 2 place),
+// (group + 8, 2 place), (group, 2 place + 8), (group + 8, 2 place + 8); b as pairs of rows
+// (2 place, group), (2 place + 8, group).
+template <typename T>
+__device__ inline void multiply_halves(float (&c)[4], const uint32_t (&a)[4],
+                                       const uint32_t (&b)[2]) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  } else {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  }
+}
+
+// c [16, 8] += a [16, 8] b [8, 8] of TF32. c as above; a = (group, place), (group + 8, place),
+// (group, place + 4), (group + 8, place + 4); b = (place, group), (place + 4, group).
+__device__ inline void multiply_tf32(float (&c)[4], const uint32_t (&a)[4],
+                                     const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+}  // namespace lithe::device
