@@ -2,7 +2,8 @@
 # Builds on a machine with an NVIDIA GPU, compares every CUDA kernel with the CPU, times the large
 # shapes beside PyTorch and runs compute-sanitizer on a part of the cases.
 #
-#   scripts/device_check.sh [--quick]     # --quick: build and compare only
+#   scripts/device_check.sh [--build | --quick | --steps]
+#     --build: only build; --quick: build, tests and compare; --steps: build and time training steps
 #
 # Results go to $OUT (default: build-device/results): machine.json, log.txt, compare.json,
 # support.json, perf.json, peers.json, table.md, steps.jsonl, sanitizer.txt. Ends within SECONDS_LIMIT
@@ -11,11 +12,10 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
-quick=0
-case "${1:-}" in
-  --quick) quick=1 ;;
-  "") ;;
-  *) echo "device_check.sh: unknown option '$1'; use --quick or nothing" >&2; exit 2 ;;
+mode=${1:-all}
+case "$mode" in
+  --build | --quick | --steps | all) ;;
+  *) echo "device_check.sh: unknown option '$1'; use --build, --quick or --steps" >&2; exit 2 ;;
 esac
 
 build="build-device"
@@ -163,17 +163,24 @@ export lenient
 
 if step configure 60 bash -c configure &&
   step build 300 cmake --build "$build" --parallel "$(nproc)" \
-    --target op_registry --target test_tensor_core --target test_train --target bench_step; then
+    --target op_registry --target test_tensor_core --target test_train --target bench_step \
+    --target train && [[ $mode != --build ]]; then
   export LD_LIBRARY_PATH=$PWD/$build/lib:${LD_LIBRARY_PATH:-}
-  step "memory tests" 60 "$build/bin/test_tensor_core"
-  step "training tests" 120 "$build/bin/test_train" -tc='CUDA*'
-  step compare 180 "$registry" --mode compare --device cuda --json "$out/compare.json"
-  if [[ $quick == 0 ]]; then
+  if [[ $mode != --steps ]]; then
+    step "memory tests" 60 "$build/bin/test_tensor_core"
+    step "training tests" 150 "$build/bin/test_train" -tc='CUDA*'
+    step compare 240 "$registry" --mode compare --device cuda --json "$out/compare.json"
+  fi
+  if [[ $mode == all ]]; then
     step perf 120 "$registry" --mode perf --device cuda --case large --json "$out/perf.json"
     step peers 120 python3 bench/peers/ops_pytorch.py --json "$out/peers.json" \
       --lithe "$out/perf.json"
     sed -n '/^| op/,$p' "$log" | sed '/^==/,$d' > "$out/table.md"
-    step steps 150 bash -c steps
+  fi
+  if [[ $mode == all || $mode == --steps ]]; then
+    step steps 200 bash -c steps
+  fi
+  if [[ $mode == all ]]; then
     step support 60 "$registry" --mode support --json "$out/support.json"
     step sanitizer 150 bash -c sanitize
   fi
@@ -181,7 +188,7 @@ fi
 
 # The end of the output is what a caller sees: failures first, then the figures.
 grep -E '^FAILED|error:|skipped|op_registry [a-z]+: ' "$log" | head -60
-if [[ $quick == 0 ]]; then
+if [[ $mode != --quick ]]; then
   grep -vE 'rc 0' "$out/sanitizer.txt" 2> /dev/null | head -40
   cat "$out/table.md" 2> /dev/null
   cut -c1-400 "$out/steps.jsonl" 2> /dev/null
