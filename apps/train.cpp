@@ -14,6 +14,7 @@
 #include "report/memory_table.h"
 #include "tensor/ops/blas.h"
 #include "train/device.h"
+#include "train/fit.h"
 #include "train/options.h"
 #include "train/trainer.h"
 
@@ -88,6 +89,7 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
   if (data.longest > 0) {
     experiment.limit_tokens(data.longest);
   }
+  check_fits(experiment, *memory);
   std::optional<StartWeights> weights;
   if (!args.resume) {
     weights.emplace(experiment);

@@ -11,6 +11,7 @@
 #include "tensor/ops/op_table.h"
 #include "train/checkpoint.h"
 #include "train/export.h"
+#include "train/fit.h"
 
 namespace lithe {
 namespace {
@@ -47,7 +48,7 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
   if (data_.longest > 0) {
     experiment_.limit_tokens(data_.longest);
   }
-  check_fits();
+  check_fits(experiment_, *memory_);
   for (const std::string& line : data_.lines) {
     folder_.log().info("{}", line);
   }
@@ -109,25 +110,6 @@ const Program& Trainer::program(StepKind kind, const StepShape& shape) {
   }
   return programs_.emplace(std::pair(kind, shape), executor_->bind(*step.graph, step.plan))
       .first->second;
-}
-
-void Trainer::check_fits() const {
-  // Without the pass table, for which other graphs would be built.
-  const MemoryReport report = memory_report(experiment_.slots(), experiment_.steps());
-  const int64_t available = memory_->available_bytes();
-  if (report.predicted_peak_bytes <= available) {
-    return;
-  }
-  std::string largest;
-  for (const PlannedValue* v : largest_at_peak(report, 3)) {
-    largest += fmt::format("{}{} {}", largest.empty() ? "" : ", ", v->name, format_bytes(v->bytes));
-  }
-  throw MemoryError(
-      "memory",
-      "the run needs {}, {} has {} free; the largest values at the peak are {}; switch on "
-      "recompute, freeze more, or lower train.batch_size",
-      format_bytes(report.predicted_peak_bytes), memory_->description(), format_bytes(available),
-      largest);
 }
 
 void Trainer::start(const StartWeights& weights) {

@@ -52,7 +52,6 @@ class Trainer {
   int64_t total_steps() const { return schedule_.steps; }
 
  private:
-  void check_fits() const;
   // The graph of this shape, bound to the executor's memory.
   const Program& program(StepKind kind, const StepShape& shape);
   void forget_programs();

@@ -245,7 +245,12 @@ TEST_CASE("what does not fit is refused before allocating") {
     FAIL("no error");
   } catch (const MemoryError& e) {
     CHECK(e.code() == ExitCode::kMemory);
-    CHECK(std::string(e.what()).find("recompute") != std::string::npos);
+    const std::string text = e.what();
+    INFO(text);
+    CHECK(text.find("recompute") != std::string::npos);
+    // 1,000,000 halved until it fits, and the micro-batches that make up for it.
+    CHECK(text.find("train.batch_size=") != std::string::npos);
+    CHECK(text.find("train.accumulate=") != std::string::npos);
   }
 }
 
