@@ -8,6 +8,7 @@ Measures forward, backward and AdamW on synthetic data and prints one JSON line.
 """
 
 import argparse
+import contextlib
 import fnmatch
 import json
 import os

@@ -193,8 +193,8 @@ TEST_CASE("loader: the last batch of an epoch has the rows that are left, also i
 TEST_CASE("loader: grouping by length pads little, keeps every row and is a pure function") {
   const auto data = std::make_shared<Lengths>(1003);
   const auto padded = [&](bool grouped) {
-    const Loader loader(
-        data, {.batch_size = 16, .seed = 4, .shuffle = true, .group_by_length = grouped});
+    const Loader loader(data,
+                        {.batch_size = 16, .seed = 4, .shuffle = true, .group_by_length = grouped});
     std::set<int64_t> rows;
     int64_t tokens = 0;
     for (int64_t step = 0; step < loader.steps_per_epoch(); ++step) {
