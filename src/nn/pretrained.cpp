@@ -131,7 +131,7 @@ void load_weights(const Model& model, const SafetensorsFolder& folder,
 }
 
 void save_weights(const Model& model, const std::filesystem::path& folder,
-                  const std::function<Tensor(SlotId)>& get) {
+                  const std::function<Tensor(SlotId)>& get, nlohmann::json config) {
   std::filesystem::create_directories(folder);
   std::vector<TensorSpec> specs;
   for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
@@ -147,7 +147,8 @@ void save_weights(const Model& model, const std::filesystem::path& folder,
     writer.write(slot.name, {value.data(), static_cast<size_t>(value.bytes())});
   });
   writer.commit();
-  write_file_atomically(folder / "config.json", model.config().dump(2) + "\n");
+  config.update(model.config());
+  write_file_atomically(folder / "config.json", config.dump(2) + "\n");
 }
 
 }  // namespace lithe::nn

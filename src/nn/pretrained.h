@@ -33,9 +33,11 @@ void load_weights(const Model& model, const SafetensorsFolder& folder,
                   const std::vector<std::string>& names,
                   const std::function<void(SlotId, const Tensor&)>& put);
 
-// Writes model.safetensors and config.json into `folder`; get(slot) gives a value.
+// Writes model.safetensors and config.json into `folder`; get(slot) gives a value. Of `config`, the
+// fields that the model does not set are written as well.
 void save_weights(const Model& model, const std::filesystem::path& folder,
-                  const std::function<Tensor(SlotId)>& get);
+                  const std::function<Tensor(SlotId)>& get,
+                  nlohmann::json config = nlohmann::json::object());
 
 // A tensor in its file's layout, and back.
 Tensor to_file_layout(const Tensor& value, FileLayout layout);

@@ -16,14 +16,12 @@ constexpr std::array kTokenizerFiles = {"tokenizer.json", "vocab.txt", "tokenize
 
 void export_model(const Experiment& experiment, const fs::path& folder,
                   const std::function<Tensor(SlotId)>& get) {
-  nn::save_weights(experiment.model(), folder, get);
   // Fields that the engine does not know stay as they were.
   nlohmann::json config = experiment.config();
   for (const char* outdated : {"torch_dtype", "dtype", "_name_or_path", "num_labels"}) {
     config.erase(outdated);
   }
-  config.update(experiment.model().config());
-  write_file_atomically(folder / "config.json", config.dump(2) + "\n");
+  nn::save_weights(experiment.model(), folder, get, std::move(config));
 
   const recipe::Recipe& recipe = experiment.recipe();
   if (!recipe.has("model.path")) {

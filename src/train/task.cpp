@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "data/text_examples.h"
+#include "nn/config_reader.h"
 #include "nn/model_kinds.h"
 
 namespace lithe {
@@ -53,14 +54,7 @@ std::vector<std::string> label_names(const recipe::Recipe& recipe) {
 }
 
 void set_labels(nlohmann::json& config, const std::vector<std::string>& names) {
-  nlohmann::json labels = nlohmann::json::object();
-  nlohmann::json ids = nlohmann::json::object();
-  for (size_t i = 0; i < names.size(); ++i) {
-    labels[std::to_string(i)] = names[i];
-    ids[names[i]] = i;
-  }
-  config["id2label"] = std::move(labels);
-  config["label2id"] = std::move(ids);
+  nn::write_labels(config, {.count = static_cast<int64_t>(names.size()), .names = names});
   config.erase("num_labels");
 }
 

@@ -1,4 +1,5 @@
 #include "registry/fills.h"
+#include "tensor/core/name_hash.h"
 
 #include <cmath>
 #include <numbers>
@@ -89,14 +90,6 @@ Tensor integer_values(const Input& input, uint64_t seed, uint64_t stream) {
 
 }  // namespace
 
-uint64_t hash_text(std::string_view text) {
-  uint64_t h = 1469598103934665603ull;
-  for (char c : text) {
-    h = (h ^ static_cast<uint8_t>(c)) * 1099511628211ull;
-  }
-  return h;
-}
-
 DType input_dtype(const Input& input, DType dtype) {
   if (input.fill == Fill::mask) {
     return DType::boolean;
@@ -116,7 +109,7 @@ bool is_differentiable(const Input& input) {
 
 std::vector<Tensor> make_inputs(const Case& c, DType dtype, uint64_t seed) {
   std::vector<Tensor> out;
-  const uint64_t base = hash_text(c.name) ^ hash_text(c.op->name);
+  const uint64_t base = name_hash(c.name) ^ name_hash(c.op->name);
   for (size_t i = 0; i < c.inputs.size(); ++i) {
     const Input& input = c.inputs[i];
     const uint64_t stream = mix(base, i);

@@ -21,7 +21,4 @@ Tensor make_normal(DType dtype, const Shape& shape, uint64_t seed, uint64_t stre
 // The same numbers in the types of another run.
 std::vector<Tensor> convert_inputs(const Case& c, const std::vector<Tensor>& values, DType dtype);
 
-// FNV-1a.
-uint64_t hash_text(std::string_view text);
-
 }  // namespace lithe::registry

@@ -5,6 +5,7 @@
 #include "registry/case_graph.h"
 #include "registry/fills.h"
 #include "registry/modes.h"
+#include "tensor/core/name_hash.h"
 #include "tensor/core/philox.h"
 #include "tensor/ops/op_table.h"
 
@@ -200,7 +201,7 @@ class GradientCheck {
       const auto g = analytic[i].as<double>();
       const double norm = largest(analytic[i]);
       double worst = 0;
-      for (const auto& d : directions_of(g.size(), seed_, mix(hash_text(case_.name), i))) {
+      for (const auto& d : directions_of(g.size(), seed_, mix(name_hash(case_.name), i))) {
         double expected = 0;
         double length = 0;
         for (size_t k = 0; k < d.size(); ++k) {
