@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace lithe {
 
@@ -19,6 +20,15 @@ class Recording {
  public:
   virtual ~Recording() = default;
   virtual void launch() = 0;
+};
+
+// What a device can do at most, by its clocks; 0: unknown. Dense products, two FLOPs for each
+// multiplication with its addition.
+struct DeviceRates {
+  double bytes_per_s = 0;
+  double flops_16_bit = 0;
+  double flops_tf32 = 0;
+  double flops_fp32 = 0;
 };
 
 class DeviceMemory {
@@ -38,21 +48,31 @@ class DeviceMemory {
   virtual void fill(void* device, uint8_t byte, int64_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual void* stream() const { return nullptr; }  // cudaStream_t on CUDA
+  virtual DeviceRates rates() const { return {}; }
+  // What the driver and the libraries took before the first block, as far as it can be told.
+  virtual int64_t context_bytes() const { return 0; }
 
   // Whether work only starts when it is asked for, so that the host can run ahead of the device.
   virtual bool asynchronous() const { return false; }
-  // Host memory for the two copies below: pinned, where that makes them run beside the host.
-  // 256-byte aligned; throws MemoryError.
+  // Host memory for the copies below: pinned, where that makes them run beside the host. 256-byte
+  // aligned; throws MemoryError. The host leaves its side of a copy alone until a mark that was set
+  // behind the copy, or behind the join of an upload, has been reached.
   virtual void* allocate_host(int64_t bytes) = 0;
   virtual void release_host(void* block) noexcept = 0;
-  // In order with all other work of this device. The host leaves its side alone until a mark that
-  // was set later has been reached.
-  virtual void copy_in_async(void* device, const void* host, int64_t bytes) {
-    copy_in(device, host, bytes);
-  }
+  // In order with all other work of this device.
   virtual void copy_out_async(void* host, const void* device, int64_t bytes) {
     copy_out(host, device, bytes);
   }
+  // To the device beside its work, not in order with it. The copy starts once all work that was
+  // asked for before the last `fence_uploads` is done; work asked for after `join_uploads` waits
+  // for all copies so far.
+  virtual void upload(void* device, const void* host, int64_t bytes) {
+    copy_in(device, host, bytes);
+  }
+  virtual void fence_uploads() {}
+  virtual void join_uploads() {}
+  // Between places of the device, in order with its work.
+  virtual void copy_within(void* to, const void* from, int64_t bytes) = 0;
   // A point behind all work asked for so far; at most kMarks may be open.
   static constexpr int64_t kMarks = 8;
   virtual int64_t mark() { return 0; }
@@ -62,6 +82,12 @@ class DeviceMemory {
   virtual std::unique_ptr<Recording> record(const std::function<void()>& /*work*/) {
     return nullptr;
   }
+
+  // The device's own clock: `stamp_end` waits, and returns the seconds from the begin to the first
+  // stamp, from that to the second, and so on.
+  virtual void stamp_begin() = 0;
+  virtual void stamp() = 0;
+  virtual std::vector<double> stamp_end() = 0;
 
   int64_t used_bytes() const { return used_; }
   int64_t peak_bytes() const { return peak_; }

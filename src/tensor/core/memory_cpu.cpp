@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <new>
@@ -113,11 +114,27 @@ class CpuMemory final : public DeviceMemory {
   void fill(void* device, uint8_t byte, int64_t bytes) override {
     std::memset(device, byte, static_cast<size_t>(bytes));
   }
+  void copy_within(void* to, const void* from, int64_t bytes) override {
+    std::memcpy(to, from, static_cast<size_t>(bytes));
+  }
   void synchronize() override {}
+  void stamp_begin() override { stamps_ = {Clock::now()}; }
+  void stamp() override { stamps_.push_back(Clock::now()); }
+  std::vector<double> stamp_end() override {
+    std::vector<double> spans;
+    for (size_t i = 1; i < stamps_.size(); ++i) {
+      spans.push_back(std::chrono::duration<double>(stamps_[i] - stamps_[i - 1]).count());
+    }
+    return spans;
+  }
   void* allocate_host(int64_t bytes) override {
     return ::operator new(static_cast<size_t>(bytes > 0 ? bytes : 1), kAlignment);
   }
   void release_host(void* block) noexcept override { ::operator delete(block, kAlignment); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::vector<Clock::time_point> stamps_;
 };
 
 }  // namespace

@@ -12,6 +12,17 @@ namespace {
 
 constexpr std::string_view kWhere = "device";
 
+constexpr uint64_t kHoldNanoseconds = 5'000'000;
+
+__global__ void hold_kernel(uint64_t nanoseconds) {
+  uint64_t begin = 0;
+  uint64_t now = 0;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(begin));
+  do {
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  } while (now - begin < nanoseconds);
+}
+
 class CudaGraph final : public Recording {
  public:
   CudaGraph(cudaGraphExec_t graph, cudaStream_t stream) : graph_(graph), stream_(stream) {}
@@ -36,9 +47,17 @@ class CudaMemory final : public DeviceMemory {
     check(cudaGetDeviceProperties(&properties, index), "reading the device's properties");
     description_ = fmt::format("cuda:{}, {}", index, properties.name);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+    check(cudaStreamCreateWithFlags(&upload_stream_, cudaStreamNonBlocking), "creating a stream");
+    for (cudaEvent_t* event : {&fence_, &uploaded_}) {
+      check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "creating an event");
+    }
     for (cudaEvent_t& event : events_) {
       check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
     }
+    size_t free = 0;
+    size_t total = 0;
+    check(cudaMemGetInfo(&free, &total), "asking for free memory");
+    context_bytes_ = static_cast<int64_t>(total - free);
   }
   CudaMemory(const CudaMemory&) = delete;
   CudaMemory& operator=(const CudaMemory&) = delete;
@@ -47,6 +66,12 @@ class CudaMemory final : public DeviceMemory {
     for (cudaEvent_t event : events_) {
       cudaEventDestroy(event);
     }
+    for (cudaEvent_t event : stamps_) {
+      cudaEventDestroy(event);
+    }
+    cudaEventDestroy(fence_);
+    cudaEventDestroy(uploaded_);
+    cudaStreamDestroy(upload_stream_);
     cudaStreamDestroy(stream_);
   }
 
@@ -98,6 +123,82 @@ class CudaMemory final : public DeviceMemory {
     check(cudaStreamSynchronize(stream_), "a kernel");
   }
   void* stream() const override { return stream_; }
+  DeviceRates rates() const override {
+    const auto attribute = [&](cudaDeviceAttr which) {
+      int value = 0;
+      check(cudaDeviceGetAttribute(&value, which, index_), "reading the device's properties");
+      return static_cast<double>(value);
+    };
+    // Rates of the memory's clock are in kHz, and it carries data on both edges.
+    DeviceRates rates;
+    rates.bytes_per_s = 2 * 1e3 * attribute(cudaDevAttrMemoryClockRate) *
+                        attribute(cudaDevAttrGlobalMemoryBusWidth) / 8;
+    const double clocks =
+        1e3 * attribute(cudaDevAttrClockRate) * attribute(cudaDevAttrMultiProcessorCount);
+    rates.flops_fp32 = 2 * 128 * clocks;
+    // FLOPs a clock of a multiprocessor's tensor cores, 16 bits: Hopper 4,096, Ampere's data-centre
+    // chip 2,048, its other chips and Ada 1,024 and 512.
+    const int major = static_cast<int>(attribute(cudaDevAttrComputeCapabilityMajor));
+    const int minor = static_cast<int>(attribute(cudaDevAttrComputeCapabilityMinor));
+    if (major == 9) {
+      rates.flops_16_bit = 4096 * clocks;
+    } else if (major == 8) {
+      rates.flops_16_bit = (minor == 0 ? 2048 : (minor == 9 ? 1024 : 512)) * clocks;
+    }
+    rates.flops_tf32 = rates.flops_16_bit / 2;
+    return rates;
+  }
+  // All of the device that was taken when the context stood: on a card that others use too, theirs
+  // is in it.
+  int64_t context_bytes() const override { return context_bytes_; }
+
+  void upload(void* device, const void* host, int64_t bytes) override {
+    select();
+    check(cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice,
+                          upload_stream_),
+          "copying to the device");
+  }
+  void fence_uploads() override {
+    check(cudaEventRecord(fence_, stream_), "marking");
+    check(cudaStreamWaitEvent(upload_stream_, fence_), "ordering copies");
+  }
+  void join_uploads() override {
+    check(cudaEventRecord(uploaded_, upload_stream_), "marking");
+    check(cudaStreamWaitEvent(stream_, uploaded_), "ordering copies");
+  }
+  void copy_within(void* to, const void* from, int64_t bytes) override {
+    select();
+    check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
+          "copying on the device");
+  }
+
+  void stamp_begin() override {
+    select();
+    stamp_count_ = 0;
+    // The device is held until launches have run ahead; else their cost on the host would be
+    // measured wherever kernels are short.
+    hold_kernel<<<1, 1, 0, stream_>>>(kHoldNanoseconds);
+    check(cudaGetLastError(), "holding the stream");
+    stamp();
+  }
+  void stamp() override {
+    if (stamp_count_ == stamps_.size()) {
+      cudaEvent_t event = nullptr;
+      check(cudaEventCreate(&event), "creating an event");
+      stamps_.push_back(event);
+    }
+    check(cudaEventRecord(stamps_[stamp_count_++], stream_), "marking");
+  }
+  std::vector<double> stamp_end() override {
+    synchronize();
+    std::vector<double> spans;
+    for (size_t i = 1; i < stamp_count_; ++i) {
+      float milliseconds = 0;
+      check(cudaEventElapsedTime(&milliseconds, stamps_[i - 1], stamps_[i]), "reading a stamp");
+      spans.push_back(1e-3 * static_cast<double>(milliseconds));
+    }
+    return spans;
+  }
 
   bool asynchronous() const override { return true; }
   void* allocate_host(int64_t bytes) override {
@@ -117,12 +218,6 @@ class CudaMemory final : public DeviceMemory {
   void release_host(void* block) noexcept override {
     cudaSetDevice(index_);
     cudaFreeHost(block);
-  }
-  void copy_in_async(void* device, const void* host, int64_t bytes) override {
-    select();
-    check(
-        cudaMemcpyAsync(device, host, static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream_),
-        "copying to the device");
   }
   void copy_out_async(void* host, const void* device, int64_t bytes) override {
     select();
@@ -184,8 +279,14 @@ class CudaMemory final : public DeviceMemory {
   int index_;
   std::string description_;
   cudaStream_t stream_ = nullptr;
+  cudaStream_t upload_stream_ = nullptr;
+  cudaEvent_t fence_ = nullptr;
+  cudaEvent_t uploaded_ = nullptr;
   std::array<cudaEvent_t, kMarks> events_{};
   int64_t marks_ = 0;
+  std::vector<cudaEvent_t> stamps_;
+  size_t stamp_count_ = 0;
+  int64_t context_bytes_ = 0;
 };
 
 }  // namespace

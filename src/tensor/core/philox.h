@@ -1,4 +1,4 @@
-// Philox4x32-10 (Salmon et al. 2011): random numbers as a pure function of key and counter, so that
+// Philox4x32 (Salmon et al. 2011): random numbers as a pure function of key and counter, so that
 // dropout masks, initial weights and shuffles are regenerated instead of stored.
 #pragma once
 
@@ -12,12 +12,14 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-// Four random words for the 64-bit `key` (the seed) and the 128-bit counter (stream, index).
+// Four random words for the 64-bit `key` (the seed) and the 128-bit counter (stream, index). Ten
+// rounds are the authors' default; seven are the fewest that pass all their tests (their table 2).
+template <int kRounds = 10>
 LITHE_HOST_DEVICE inline PhiloxBlock philox(uint64_t key, uint64_t stream, uint64_t index) {
   uint32_t c0 = static_cast<uint32_t>(index), c1 = static_cast<uint32_t>(index >> 32);
   uint32_t c2 = static_cast<uint32_t>(stream), c3 = static_cast<uint32_t>(stream >> 32);
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < kRounds; ++round) {
     const uint64_t p0 = static_cast<uint64_t>(0xD2511F53u) * c0;
     const uint64_t p1 = static_cast<uint64_t>(0xCD9E8D57u) * c2;
     const uint32_t n0 = static_cast<uint32_t>(p1 >> 32) ^ c1 ^ k0;

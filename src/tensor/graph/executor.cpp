@@ -1,7 +1,6 @@
 #include "tensor/graph/executor.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "tensor/core/error.h"
 
@@ -81,8 +80,8 @@ Program Executor::bind(const Graph& graph, const Plan& plan) {
   for (size_t p = 0; p < plan.order.size(); ++p) {
     const NodeId n = plan.order[p];
     const OpDef& op = *graph.node(n).op;
-    const Kernel kernel = lookup_(op);
-    if (kernel == nullptr) {
+    const DeviceKernel kernel = lookup_(op);
+    if (kernel.run == nullptr) {
       throw DeviceError(graph.node_name(n), "the op '{}' has no kernel on {}; use --device cpu",
                         op.name, memory_->description());
     }
@@ -94,18 +93,25 @@ Program Executor::bind(const Graph& graph, const Plan& plan) {
       program.refs_.push_back(address(graph, plan, v));
     }
     const size_t inputs = graph.inputs(n).size();
-    Program::Call call{kernel, {}};
-    call.args.op = op.name;
-    call.args.in = {program.refs_.data() + begin, inputs};
-    call.args.out = {program.refs_.data() + begin + inputs, graph.outputs(n).size()};
-    call.args.attrs = &graph.node(n).attrs;
-    call.args.stream = memory_->stream();
+    KernelArgs args;
+    args.op = op.name;
+    args.in = {program.refs_.data() + begin, inputs};
+    args.out = {program.refs_.data() + begin + inputs, graph.outputs(n).size()};
+    args.attrs = &graph.node(n).attrs;
+    args.stream = memory_->stream();
+    args.numerics = graph.numerics();
     if (const int32_t scratch = plan.scratch[p]; scratch >= 0) {
       const Buffer& b = plan.buffers[static_cast<size_t>(scratch)];
-      call.args.workspace = static_cast<std::byte*>(arena_.data()) + b.offset;
-      call.args.workspace_bytes = b.bytes;
+      args.workspace = static_cast<std::byte*>(arena_.data()) + b.offset;
+      args.workspace_bytes = b.bytes;
     }
-    program.calls_.push_back(call);
+    program.kernels_.push_back(kernel);
+    program.args_.push_back(args);
+  }
+  for (size_t p = 0; p < plan.order.size(); ++p) {
+    if (program.kernels_[p].prepare != nullptr) {
+      program.kernels_[p].prepare(program.args_[p]);
+    }
   }
   return program;
 }
@@ -140,18 +146,13 @@ Tensor Executor::read(const Program& program, ValueId value) const {
   return out;
 }
 
-void Executor::write_async(const Program& program, ValueId value, const void* host) {
-  const TensorRef to = ref(program, value);
-  memory_->copy_in_async(to.data, host, to.bytes());
-}
-
 void Executor::read_async(const Program& program, ValueId value, void* host) const {
   const TensorRef from = ref(program, value);
   memory_->copy_out_async(host, from.data, from.bytes());
 }
 
 void Executor::run(const Program& program) {
-  const auto run_all = [&] { run(program, 0, static_cast<int>(program.calls_.size())); };
+  const auto run_all = [&] { run(program, 0, static_cast<int>(program.args_.size())); };
   if (program.warm_ && program.recording_ == nullptr) {
     program.recording_ = memory_->record(run_all);
   }
@@ -164,21 +165,39 @@ void Executor::run(const Program& program) {
 }
 
 void Executor::run(const Program& program, int begin, int end) {
-  for (int p = begin; p < end; ++p) {
-    const Program::Call& call = program.calls_[static_cast<size_t>(p)];
-    call.kernel(call.args);
+  for (int p = begin; p < end;) {
+    p = run_at(program, p, end);
   }
 }
 
-void Executor::run_profiled(const Program& program, const std::function<void(int, double)>& after) {
-  using Clock = std::chrono::steady_clock;
-  memory_->synchronize();
-  for (size_t p = 0; p < program.calls_.size(); ++p) {
-    const auto start = Clock::now();
-    program.calls_[p].kernel(program.calls_[p].args);
-    memory_->synchronize();
-    after(static_cast<int>(p), std::chrono::duration<double>(Clock::now() - start).count());
+int Executor::run_at(const Program& program, int position, int end) {
+  const auto p = static_cast<size_t>(position);
+  end = std::min(end, program.plan().group_end[p]);
+  const DeviceKernel& kernel = program.kernels_[p];
+  const auto group = std::span(program.args_).subspan(p, static_cast<size_t>(end - position));
+  if (group.size() > 1 && kernel.run_group != nullptr) {
+    kernel.run_group(group);
+  } else {
+    std::for_each(group.begin(), group.end(), kernel.run);
   }
+  return end;
+}
+
+std::vector<double> Executor::run_profiled(const Program& program) {
+  const auto count = static_cast<int>(program.args_.size());
+  std::vector<int> positions;
+  memory_->stamp_begin();
+  for (int p = 0; p < count;) {
+    positions.push_back(p);
+    p = run_at(program, p, count);
+    memory_->stamp();
+  }
+  const std::vector<double> spans = memory_->stamp_end();
+  std::vector<double> seconds(static_cast<size_t>(count), 0);
+  for (size_t i = 0; i < positions.size(); ++i) {
+    seconds[static_cast<size_t>(positions[i])] = spans[i];
+  }
+  return seconds;
 }
 
 void Executor::run_poisoned(const Program& program) {
@@ -194,10 +213,14 @@ void Executor::run_poisoned(const Program& program) {
     }
     dying[static_cast<size_t>(b.last)].push_back(&b);
   }
-  for (size_t p = 0; p < program.calls_.size(); ++p) {
-    std::for_each(born[p].begin(), born[p].end(), [&](const Buffer* b) { poison(*b); });
-    program.calls_[p].kernel(program.calls_[p].args);
-    std::for_each(dying[p].begin(), dying[p].end(), [&](const Buffer* b) { poison(*b); });
+  // Buffers are born at a group's first node and die at its last (Plan::group_end).
+  const auto count = static_cast<int>(program.args_.size());
+  for (int p = 0; p < count;) {
+    const auto begin = static_cast<size_t>(p);
+    std::for_each(born[begin].begin(), born[begin].end(), [&](const Buffer* b) { poison(*b); });
+    p = run_at(program, p, count);
+    const auto last = static_cast<size_t>(p - 1);
+    std::for_each(dying[last].begin(), dying[last].end(), [&](const Buffer* b) { poison(*b); });
   }
 }
 

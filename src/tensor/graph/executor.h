@@ -12,8 +12,8 @@
 
 namespace lithe {
 
-// Finds the kernel of an op on a device; null: the device has none.
-using KernelLookup = Kernel (*)(const OpDef&);
+// Finds the kernels of an op on a device.
+using KernelLookup = DeviceKernel (*)(const OpDef&);
 
 class Executor;
 
@@ -26,14 +26,11 @@ class Program {
 
  private:
   friend class Executor;
-  struct Call {
-    Kernel kernel;
-    KernelArgs args;
-  };
   const Graph* graph_ = nullptr;
   const Plan* plan_ = nullptr;
   std::vector<TensorRef> refs_;
-  std::vector<Call> calls_;
+  std::vector<DeviceKernel> kernels_;  // by position, as are the arguments
+  std::vector<KernelArgs> args_;
   // How the calls have run so far; not part of what the program is.
   mutable std::unique_ptr<Recording> recording_;
   mutable bool warm_ = false;
@@ -55,9 +52,8 @@ class Executor {
   void write(const Program& program, ValueId value, const Tensor& data);
   Tensor read(const Program& program, ValueId value) const;
   TensorRef ref(const Program& program, ValueId value) const;
-  // The same between device and pinned host memory, in order with the steps and without waiting
-  // for them (DeviceMemory::copy_in_async).
-  void write_async(const Program& program, ValueId value, const void* host);
+  // To pinned host memory, in order with the steps and without waiting for them
+  // (DeviceMemory::copy_out_async).
   void read_async(const Program& program, ValueId value, void* host) const;
 
   // Where the device can record, the second run is recorded, and later ones replay it: the first
@@ -65,8 +61,9 @@ class Executor {
   void run(const Program& program);
   // Only the nodes at the plan's positions [begin, end).
   void run(const Program& program, int begin, int end);
-  // Calls `after(position, seconds)` behind every node; synchronises, so it is for profiles only.
-  void run_profiled(const Program& program, const std::function<void(int, double)>& after);
+  // Runs once, each node or group measured by the device's own clock; seconds by position, a
+  // group's at its first. For profiles: the stamps between kernels take some time themselves.
+  std::vector<double> run_profiled(const Program& program);
   // Fills every buffer with NaN bytes before it is written and after its last use, so that a read
   // outside a value's life shows in the results. Slow; for tests.
   void run_poisoned(const Program& program);
@@ -82,6 +79,8 @@ class Executor {
 
  private:
   TensorRef address(const Graph& graph, const Plan& plan, ValueId v) const;
+  // The node or group at `position`, as far as `end`; returns the position behind it.
+  static int run_at(const Program& program, int position, int end);
 
   std::shared_ptr<DeviceMemory> memory_;
   KernelLookup lookup_;

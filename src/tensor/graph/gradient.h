@@ -29,7 +29,12 @@ class GradContext {
     return graph.attr<T>(node);
   }
   // Whether input i's gradient is asked for; absent inputs never are.
-  bool wants(int i) const { return has(i) && wanted_[static_cast<size_t>(in(i))]; }
+  bool wants(int i) const { return has(i) && wanted(in(i)); }
+  // The same of any value of the forward graph.
+  bool wanted(ValueId v) const { return v != kNoValue && wanted_[static_cast<size_t>(v)]; }
+  // Input i's gradient before this node adds to it. kNoValue: no later node has read input i, or
+  // nothing has come back from there.
+  ValueId arrived(int i) const { return partial_[static_cast<size_t>(in(i))]; }
   // The gradient that arrived at output i, or kNoValue.
   ValueId dout(int i = 0) const { return partial_[static_cast<size_t>(out(i))]; }
   // Adds `grad` to input i's gradient; its shape and dtype must be the input's.

@@ -64,6 +64,10 @@ class Graph {
     return output(emit_node(op, std::span(inputs.begin(), inputs.size()), attrs), 0);
   }
 
+  // ---- how its kernels compute
+  const Numerics& numerics() const { return numerics_; }
+  void set_numerics(const Numerics& numerics) { numerics_ = numerics; }
+
   // ---- reading
   const SlotTable& slots() const { return *slots_; }
   const Value& value(ValueId v) const { return values_[static_cast<size_t>(v)]; }
@@ -132,6 +136,7 @@ class Graph {
   NodeId cursor_ = kNoNode;
   Phase phase_ = Phase::forward;
   ScopeId scope_ = 0;
+  Numerics numerics_;
 };
 
 struct OutputSpec {

@@ -93,6 +93,12 @@ struct TensorRef {
   }
 };
 
+// What kernels of a graph may trade for speed.
+struct Numerics {
+  bool tf32 = false;          // fp32 products on CUDA in TF32: 10 bits of mantissa, summed in fp32
+  bool deterministic = true;  // false: sums may change their order from run to run
+};
+
 // One kernel call. Optional inputs that are absent have data == nullptr.
 struct KernelArgs {
   std::string_view op;  // for errors: "[softmax] ..."
@@ -102,6 +108,7 @@ struct KernelArgs {
   void* workspace = nullptr;  // as many bytes as OpDef::workspace asked for
   int64_t workspace_bytes = 0;
   void* stream = nullptr;  // cudaStream_t on CUDA
+  Numerics numerics = {};
 
   template <typename T>
   T attr() const {
@@ -110,6 +117,17 @@ struct KernelArgs {
 };
 
 using Kernel = void (*)(const KernelArgs&);
+// Calls of one op that read nothing of one another, as one launch.
+using GroupKernel = void (*)(std::span<const KernelArgs>);
+
+// How a device runs an op.
+struct DeviceKernel {
+  Kernel run = nullptr;             // null: it has no kernel
+  GroupKernel run_group = nullptr;  // null: a group is run one by one
+  // Runs once before the first call, to choose algorithms by measuring. Operands are in place, but
+  // hold no data yet; outputs in the arena and the workspace may be overwritten, slots may not.
+  Kernel prepare = nullptr;
+};
 
 struct OpDef {
   std::string_view name;
@@ -127,6 +145,12 @@ struct OpDef {
   Kernel cpu = nullptr;
   // Keeps its place though nobody reads its outputs (updates mutate slots).
   bool has_effect = false;
+  // Neighbours of this op that read nothing of one another form a group: the plan lets them run at
+  // the same time (Plan::group_end).
+  bool grouped = false;
+  // Outputs of one size and lifetime lie one behind the other in the arena, so that one product can
+  // write them all.
+  bool adjacent_outputs = false;
 };
 
 }  // namespace lithe

@@ -10,14 +10,15 @@ namespace {
 // Which values share memory, and from when to when that memory is needed.
 class Liveness {
  public:
-  Liveness(const Graph& graph, const std::vector<NodeId>& order)
-      : g_(graph), order_(order), groups_(static_cast<size_t>(graph.value_count())) {
+  Liveness(const Graph& graph, const Plan& plan)
+      : g_(graph), order_(plan.order), groups_(static_cast<size_t>(graph.value_count())) {
     for (size_t v = 0; v < groups_.size(); ++v) {
       groups_[v].parent = static_cast<ValueId>(v);
     }
     join_views();
     find_last_uses();
     join_in_place();
+    widen_to_groups(plan.group_end);
   }
 
   // The value that stands for all that share v's memory: the earliest one.
@@ -126,6 +127,24 @@ class Liveness {
     }
   }
 
+  // What one node of a group no longer needs, another may still not overwrite.
+  void widen_to_groups(const std::vector<int32_t>& group_end) {
+    const auto end = static_cast<int>(order_.size());
+    std::vector<int> begin(order_.size());
+    for (int p = 0, start = 0; p < end; ++p) {
+      start = group_end[static_cast<size_t>(start)] <= p ? p : start;
+      begin[static_cast<size_t>(p)] = start;
+    }
+    for (Group& group : groups_) {
+      if (group.first >= 0) {
+        group.first = begin[static_cast<size_t>(group.first)];
+      }
+      if (group.last >= 0 && group.last < end) {
+        group.last = group_end[static_cast<size_t>(group.last)] - 1;
+      }
+    }
+  }
+
   // No other operand lies in the same memory, where it might be read at another index, and no other
   // output has taken it.
   bool only_reader(NodeId n, int input, ValueId r) const {
@@ -146,6 +165,47 @@ class Liveness {
   const std::vector<NodeId>& order_;
   std::vector<Group> groups_;
 };
+
+// Neighbours of one grouped op, as long as none reads what another of them makes.
+std::vector<int32_t> find_groups(const Graph& g, const std::vector<NodeId>& order) {
+  const auto end = static_cast<int32_t>(order.size());
+  std::vector<int32_t> group_end(order.size());
+  std::vector<int32_t> made_at(static_cast<size_t>(g.value_count()), -1);
+  std::vector<int32_t> read_at(made_at);
+  for (int32_t begin = 0; begin < end;) {
+    int32_t p = begin;
+    const OpDef* op = g.node(order[static_cast<size_t>(begin)]).op;
+    const auto since = [&](const std::vector<int32_t>& at, ValueId v) {
+      return v != kNoValue && at[static_cast<size_t>(v)] >= begin;
+    };
+    const auto joins = [&](NodeId n) {
+      const auto inputs = g.inputs(n);
+      if (g.node(n).op != op ||
+          std::any_of(inputs.begin(), inputs.end(), [&](ValueId v) { return since(made_at, v); })) {
+        return false;
+      }
+      // Nor may it overwrite a slot that another of them reads.
+      return std::none_of(op->aliases.begin(), op->aliases.end(), [&](const AliasRule& rule) {
+        return rule.kind == Alias::mutate && rule.input < g.node(n).input_count &&
+               since(read_at, g.in(n, rule.input));
+      });
+    };
+    do {
+      for (ValueId v : g.inputs(order[static_cast<size_t>(p)])) {
+        if (v != kNoValue) {
+          read_at[static_cast<size_t>(v)] = p;
+        }
+      }
+      for (ValueId v : g.outputs(order[static_cast<size_t>(p)])) {
+        made_at[static_cast<size_t>(v)] = p;
+      }
+      ++p;
+    } while (p < end && op->grouped && joins(order[static_cast<size_t>(p)]));
+    std::fill(group_end.begin() + begin, group_end.begin() + p, p);
+    begin = p;
+  }
+  return group_end;
+}
 
 struct Interval {
   int64_t offset;
@@ -234,11 +294,61 @@ int64_t place_buffers(std::vector<Buffer>& buffers, int64_t lower_bound) {
   return buffers.empty() ? 0 : best;
 }
 
+namespace {
+
+// Places the buffers, those of adjacent outputs as one; returns the arena's size.
+int64_t place_adjacent(const Graph& g, Plan& plan) {
+  const auto buffer_of = [&](ValueId v) { return plan.placement[static_cast<size_t>(v)].buffer; };
+  std::vector<int32_t> next(plan.buffers.size(), -1);  // the buffer that lies behind
+  std::vector<bool> leads(plan.buffers.size(), true);
+  for (NodeId n : plan.order) {
+    const auto outputs = g.outputs(n);
+    for (size_t i = 1; g.node(n).op->adjacent_outputs && i < outputs.size(); ++i) {
+      const int32_t a = buffer_of(outputs[i - 1]);
+      const int32_t b = buffer_of(outputs[i]);
+      if (a < 0 || b < 0 || a == b) {
+        continue;
+      }
+      const Buffer& before = plan.buffers[static_cast<size_t>(a)];
+      const Buffer& behind = plan.buffers[static_cast<size_t>(b)];
+      if (before.bytes == behind.bytes && before.first == behind.first &&
+          before.last == behind.last && leads[static_cast<size_t>(b)]) {
+        next[static_cast<size_t>(a)] = b;
+        leads[static_cast<size_t>(b)] = false;
+      }
+    }
+  }
+  std::vector<Buffer> joined;
+  std::vector<int32_t> leader;
+  for (size_t i = 0; i < plan.buffers.size(); ++i) {
+    if (leads[i]) {
+      joined.push_back(plan.buffers[i]);
+      leader.push_back(static_cast<int32_t>(i));
+      for (int32_t b = next[i]; b >= 0; b = next[static_cast<size_t>(b)]) {
+        joined.back().bytes += plan.buffers[static_cast<size_t>(b)].bytes;
+      }
+    }
+  }
+  const int64_t arena_bytes = place_buffers(joined, plan.live_peak_bytes);
+  for (size_t j = 0; j < joined.size(); ++j) {
+    int64_t offset = joined[j].offset;
+    for (int32_t b = leader[j]; b >= 0; b = next[static_cast<size_t>(b)]) {
+      Buffer& buffer = plan.buffers[static_cast<size_t>(b)];
+      buffer.offset = offset;
+      offset += buffer.bytes;
+    }
+  }
+  return arena_bytes;
+}
+
+}  // namespace
+
 Plan make_plan(const Graph& graph, DeviceKind device) {
   Plan plan;
   plan.order = graph.order();
   const int end = static_cast<int>(plan.order.size());
-  const Liveness live(graph, plan.order);
+  plan.group_end = find_groups(graph, plan.order);
+  const Liveness live(graph, plan);
 
   plan.placement.resize(static_cast<size_t>(graph.value_count()));
   std::vector<int32_t> buffer_of(static_cast<size_t>(graph.value_count()), -1);
@@ -266,7 +376,8 @@ Plan make_plan(const Graph& graph, DeviceKind device) {
     place.buffer = buffer;
   }
   plan.scratch.assign(plan.order.size(), -1);
-  for (int p = 0; p < end; ++p) {
+  for (int p = 0, group = 0; p < end; ++p) {
+    group = plan.group_end[static_cast<size_t>(group)] <= p ? p : group;
     const NodeId n = plan.order[static_cast<size_t>(p)];
     const OpDef& op = *graph.node(n).op;
     const int64_t bytes = op.workspace == nullptr ? 0 : op.workspace(graph, n, device);
@@ -274,8 +385,8 @@ Plan make_plan(const Graph& graph, DeviceKind device) {
       plan.scratch[static_cast<size_t>(p)] = static_cast<int32_t>(plan.buffers.size());
       plan.buffers.push_back({.scratch_of = n,
                               .bytes = round_up(bytes, kArenaAlignment),
-                              .first = p,
-                              .last = p,
+                              .first = group,
+                              .last = plan.group_end[static_cast<size_t>(p)] - 1,
                               .cls = MemoryClass::workspace});
     }
   }
@@ -293,7 +404,7 @@ Plan make_plan(const Graph& graph, DeviceKind device) {
       plan.peak_by_class = timeline[p];
     }
   }
-  plan.arena_bytes = place_buffers(plan.buffers, plan.live_peak_bytes);
+  plan.arena_bytes = place_adjacent(graph, plan);
   plan.peak_by_class[static_cast<size_t>(MemoryClass::temporaries)] +=
       plan.arena_bytes - plan.live_peak_bytes;
   for (Placement& place : plan.placement) {

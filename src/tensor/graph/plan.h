@@ -34,6 +34,9 @@ struct Plan {
   std::vector<NodeId> order;
   std::vector<Placement> placement;  // by value
   std::vector<int32_t> scratch;      // buffer of a node's workspace by position; -1: none
+  // By position: one behind the last node of the group (OpDef::grouped) that it lies in. All
+  // buffers of a group live from its first to its last node.
+  std::vector<int32_t> group_end;
   std::vector<Buffer> buffers;
   int64_t arena_bytes = 0;
   int64_t live_peak_bytes = 0;  // largest sum of live buffers: no plan can be smaller

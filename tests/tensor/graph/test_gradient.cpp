@@ -38,7 +38,7 @@ struct Built {
     verify(g, "gradients");
     const Plan plan = make_plan(g, DeviceKind::cpu);
     Executor executor(
-        cpu_memory(), [](const OpDef& op) { return op.cpu; }, slots);
+        cpu_memory(), [](const OpDef& op) -> DeviceKernel { return {op.cpu}; }, slots);
     const Program program = executor.bind(g, plan);
     for (size_t i = 0; i < leaves.size(); ++i) {
       const double value = 2.0 + static_cast<double>(i);
@@ -183,7 +183,7 @@ TEST_CASE("gradients of a definition are those of the op") {
     verify(g, "test");
     const Plan plan = make_plan(g, DeviceKind::cpu);
     Executor executor(
-        cpu_memory(), [](const OpDef& op) { return op.cpu; }, slots);
+        cpu_memory(), [](const OpDef& op) -> DeviceKernel { return {op.cpu}; }, slots);
     const Program program = executor.bind(g, plan);
     executor.write(program, x, Tensor::from<float>({1}, std::vector<float>{1}));
     executor.write(program, seed, Tensor::from<float>({1}, std::vector<float>{5}));
