@@ -1,4 +1,7 @@
+#include <utility>
+
 #include "registry/registry.h"
+#include "tensor/ops/elementwise.h"
 #include "tensor/ops/matmul.h"
 
 namespace lithe::registry {
@@ -45,6 +48,45 @@ void add_matmul(std::vector<Case>& cases) {
   }
 }
 
+// y = alpha op(a) op(b) + addend; `chained` runs write over the addend.
+void add_addend(std::vector<Case>& cases) {
+  struct Size {
+    Shape a, b, addend;
+    MatmulAttrs attrs{};
+  };
+  const Size sizes[] = {
+      {{1, 1}, {1, 1}, {1, 1}},
+      {{3, 5}, {5, 7}, {3, 7}},
+      {{5, 3}, {7, 5}, {3, 7}, {true, true, -0.5}},
+      {{2, 3, 4, 5}, {2, 3, 6, 5}, {2, 3, 4, 6}, {.transpose_b = true, .alpha = 2}},
+      {{3, 4, 5}, {5, 6}, {3, 4, 6}},
+      {{3, 5, 4}, {5, 6}, {3, 4, 6}, {.transpose_a = true}},
+      {{4, 5}, {3, 5, 6}, {3, 4, 6}},
+      {{0, 4}, {4, 3}, {0, 3}},
+      {{3, 0}, {0, 2}, {3, 2}},  // an empty sum leaves the addend
+      {{2, 3, 0}, {2, 0, 4}, {2, 3, 4}},
+      {{70, 65}, {65, 90}, {70, 90}},
+      {{264, 256}, {256, 272}, {264, 272}},  // large enough to be measured
+  };
+  for (const Size& s : sizes) {
+    cases.push_back(
+        {.op = &matmul_op,
+         .name = fmt::format("{}{} x {}{} alpha {} + {}", s.a, s.attrs.transpose_a ? "T" : "", s.b,
+                             s.attrs.transpose_b ? "T" : "", s.attrs.alpha, s.addend),
+         .inputs = {{.shape = s.a}, {.shape = s.b}, {.shape = s.addend}},
+         .build = [attrs = s.attrs](Graph& g, std::span<const ValueId> in) {
+           return std::vector<ValueId>{matmul(g, in[0], in[1], attrs, in[2])};
+         }});
+  }
+  // An addend that is an operand too must not be written over.
+  cases.push_back({.op = &matmul_op,
+                   .name = "x y + x",
+                   .inputs = {{.shape = {9, 9}}, {.shape = {9, 9}}},
+                   .build = [](Graph& g, std::span<const ValueId> in) {
+                     return std::vector<ValueId>{matmul(g, in[0], in[1], {}, in[0])};
+                   }});
+}
+
 void add_linear(std::vector<Case>& cases) {
   struct Size {
     Shape x;
@@ -61,6 +103,9 @@ void add_linear(std::vector<Case>& cases) {
       {{2, 3, 9}, 17, true, Activation::gelu},
       {{2, 3, 9}, 17, false, Activation::gelu},
       {{3, 5}, 33, true, Activation::gelu_tanh},
+      {{2, 3, 16}, 24, true, Activation::gelu_tanh},  // rows that a fused GELU can keep
+      {{264, 256}, 272, true, Activation::gelu_tanh},
+      {{2, 3, 9}, 16, false, Activation::gelu_tanh},
       {{3, 5}, 33, true, Activation::quick_gelu},
       {{3, 5}, 33, true, Activation::silu},
       {{3, 5}, 33, true, Activation::tanh},
@@ -108,6 +153,50 @@ void add_linear_relu(std::vector<Case>& cases) {
   }
 }
 
+// Differentiated are the sum of all layers, and each layer without the others.
+void add_linear_stack(std::vector<Case>& cases) {
+  struct Size {
+    Shape x;
+    int64_t out = 1;
+    size_t count = 3;
+    bool bias = true;
+  };
+  for (const Size& s :
+       {Size{{1}, 1, 1}, Size{{5}, 3, 2}, Size{{1, 1}, 1, 3, false}, Size{{4, 7}, 5},
+        Size{{4, 7}, 5, 3, false}, Size{{2, 3, 9}, 17, 2}, Size{{0, 6}, 4, 2}, Size{{3, 0}, 4, 2},
+        Size{{16, 24}, 8}, Size{{2, 64, 64}, 64}, Size{{256, 128}, 256}, Size{{5, 6}, 64, 8}}) {
+    for (size_t one = 0; one <= s.count; ++one) {
+      const bool all = one == s.count;
+      std::vector<Input> inputs = {{.shape = s.x}};
+      for (size_t i = 0; i < s.count; ++i) {
+        inputs.push_back({.shape = {s.out, s.x.back()}, .differentiable = all || i == one});
+      }
+      for (size_t i = 0; s.bias && i < s.count; ++i) {
+        inputs.push_back({.shape = {s.out}, .differentiable = all || i == one});
+      }
+      cases.push_back(
+          {.op = &linear_stack_op,
+           .name = fmt::format("{} -> {} x {}{}, {}", s.x, s.count, s.out, s.bias ? " bias" : "",
+                               all ? "all" : fmt::format("layer {}", one)),
+           .inputs = inputs,
+           .build = [count = s.count, one, all](Graph& g, std::span<const ValueId> in) {
+             std::vector<ValueId> y =
+                 linear_stack(g, in[0], in.subspan(1, count), in.subspan(1 + count));
+             ValueId first = y[all ? 0 : one];
+             for (size_t i = 1; all && i < count; ++i) {
+               first = add(g, first, y[i]);
+             }
+             if (all && count > 1) {
+               y.insert(y.begin(), first);
+             } else {
+               std::swap(y[0], y[all ? 0 : one]);
+             }
+             return y;
+           }});
+    }
+  }
+}
+
 // bias_grad has no gradient itself, so it is compared only.
 void add_bias_grad(std::vector<Case>& cases) {
   for (const Shape& shape : {Shape{1}, Shape{7}, Shape{1, 1}, Shape{3, 5}, Shape{0, 4}, Shape{4, 0},
@@ -121,13 +210,39 @@ void add_bias_grad(std::vector<Case>& cases) {
   }
 }
 
+// As bias_grad: what is compared is linear's gradient.
+void add_linear_dw(std::vector<Case>& cases) {
+  struct Size {
+    Shape x;
+    int64_t out = 1;
+  };
+  for (const Size& s :
+       {Size{{1}, 1}, Size{{7}, 5}, Size{{1, 1}, 1}, Size{{4, 7}, 5}, Size{{2, 3, 9}, 17},
+        Size{{0, 6}, 4}, Size{{3, 0}, 4}, Size{{3, 4}, 0}, Size{{16, 24}, 8}, Size{{2, 64, 40}, 32},
+        Size{{129, 33}, 65}, Size{{1000, 8}, 2}, Size{{272, 256}, 264}}) {
+    Shape dy = s.x;
+    dy[dy.rank() - 1] = s.out;
+    cases.push_back({.op = &linear_dw_op,
+                     .name = fmt::format("{}, {}", dy, s.x),
+                     .inputs = {{.shape = dy, .differentiable = false},
+                                {.shape = s.x, .differentiable = false}},
+                     .build = [](Graph& g, std::span<const ValueId> in) {
+                       const NodeId n = g.emit_node(linear_dw_op, in);
+                       return std::vector<ValueId>{g.output(n, 0), g.output(n, 1)};
+                     }});
+  }
+}
+
 }  // namespace
 
 void add_matmul_cases(std::vector<Case>& cases) {
   add_matmul(cases);
+  add_addend(cases);
   add_linear(cases);
   add_linear_relu(cases);
+  add_linear_stack(cases);
   add_bias_grad(cases);
+  add_linear_dw(cases);
 }
 
 }  // namespace lithe::registry

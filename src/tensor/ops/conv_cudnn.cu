@@ -1,18 +1,18 @@
 // Convolution by cuDNN 9, channels last. A plan (descriptors and the algorithm) is made once a
 // shape and kept; of the algorithms that the library's heuristics rank, the first is taken that is
 // deterministic and fits into the planned workspace. 16-bit tensors are summed in fp32; fp32 is
-// computed in fp32, without TF32.
+// computed in fp32, with TF32 where the graph allows it.
 #include <cudnn.h>
 
 #include <array>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <unordered_map>
 
 #include "tensor/core/philox.h"
 #include "tensor/core/tensor.h"
 #include "tensor/ops/conv_cuda.h"
+#include "tensor/ops/cuda_owned.h"
 #include "tensor/ops/cuda_vector.h"
 
 namespace lithe {
@@ -20,7 +20,13 @@ namespace {
 
 using namespace device;
 
-constexpr bool kTf32 = false;  // as for matrix products, blas_cuda.h
+// How a convolution's numbers are held and summed.
+struct Precision {
+  DType dtype = DType::f32;
+  Numerics numerics;
+
+  bool exact() const { return dtype == DType::f32 && !numerics.tf32; }
+};
 
 void check(cudnnStatus_t status, std::string_view op, std::string_view what) {
   if (status != CUDNN_STATUS_SUCCESS) {
@@ -34,16 +40,6 @@ bool is_refusal(cudnnStatus_t status) {
   const int category = status / 1000 * 1000;
   return category == CUDNN_STATUS_BAD_PARAM || category == CUDNN_STATUS_NOT_SUPPORTED;
 }
-
-template <auto kDestroy>
-struct Destroy {
-  template <typename T>
-  void operator()(T* object) const {
-    kDestroy(object);
-  }
-};
-template <typename Handle, auto kDestroy>
-using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Destroy<kDestroy>>;
 
 using TensorDescriptor = Owned<cudnnTensorDescriptor_t, cudnnDestroyTensorDescriptor>;
 using FilterDescriptor = Owned<cudnnFilterDescriptor_t, cudnnDestroyFilterDescriptor>;
@@ -74,7 +70,7 @@ struct Plan {
 };
 
 struct Key {
-  static constexpr size_t kSize = 18;
+  static constexpr size_t kSize = 20;
   std::array<int64_t, kSize> values{};
   bool operator==(const Key&) const = default;
 };
@@ -88,11 +84,28 @@ struct HashKey {
   }
 };
 
-Key key_of(const ConvGeometry& g, ConvPass pass, DType dtype, int64_t workspace_bytes, int device) {
-  return {{static_cast<int64_t>(pass), static_cast<int64_t>(dtype), workspace_bytes, device,
-           g.batch, g.height, g.width, g.channels, g.kernel_h, g.kernel_w, g.out_height,
-           g.out_width, g.out_channels, g.attrs.stride_h, g.attrs.stride_w, g.attrs.pad_h,
-           g.attrs.pad_w, g.attrs.groups}};
+Key key_of(const ConvGeometry& g, ConvPass pass, const Precision& precision,
+           int64_t workspace_bytes, int device) {
+  return {{static_cast<int64_t>(pass),
+           static_cast<int64_t>(precision.dtype),
+           precision.numerics.tf32,
+           precision.numerics.deterministic,
+           workspace_bytes,
+           device,
+           g.batch,
+           g.height,
+           g.width,
+           g.channels,
+           g.kernel_h,
+           g.kernel_w,
+           g.out_height,
+           g.out_width,
+           g.out_channels,
+           g.attrs.stride_h,
+           g.attrs.stride_w,
+           g.attrs.pad_h,
+           g.attrs.pad_w,
+           g.attrs.groups}};
 }
 
 // Whether the pass has elements to sum, and the library can count all that it reads and writes.
@@ -135,10 +148,11 @@ bool describe(Plan& plan, const ConvGeometry& g, DType dtype, std::string_view o
 // Sets the plan's algorithm from the library's ranking, `usual` being tried last.
 template <typename Perf, typename Query, typename Size, typename First, typename Second,
           typename Out>
-void choose(Plan& plan, cudnnHandle_t library, DType dtype, int64_t workspace_bytes, Query query,
-            Size size, First first, Second second, Out out, decltype(Perf::algo) usual) {
+void choose(Plan& plan, cudnnHandle_t library, const Precision& precision, int64_t workspace_bytes,
+            Query query, Size size, First first, Second second, Out out,
+            decltype(Perf::algo) usual) {
   const cudnnConvolutionDescriptor_t conv = plan.conv.get();
-  const bool exact = dtype == DType::f32 && !kTf32;
+  const bool exact = precision.exact();
   const cudnnMathType_t preferred = exact ? CUDNN_FMA_MATH : CUDNN_TENSOR_OP_MATH;
   constexpr int kMost = 16;
   std::array<Perf, kMost + 1> found{};
@@ -156,7 +170,8 @@ void choose(Plan& plan, cudnnHandle_t library, DType dtype, int64_t workspace_by
   last.mathType = preferred;
   for (int i = 0; i < count; ++i) {
     const Perf& perf = found[static_cast<size_t>(i)];
-    if (perf.status != CUDNN_STATUS_SUCCESS || perf.determinism != CUDNN_DETERMINISTIC) {
+    const bool repeats = perf.determinism == CUDNN_DETERMINISTIC;
+    if (perf.status != CUDNN_STATUS_SUCCESS || (precision.numerics.deterministic && !repeats)) {
       continue;
     }
     size_t bytes = 0;
@@ -171,10 +186,10 @@ void choose(Plan& plan, cudnnHandle_t library, DType dtype, int64_t workspace_by
   }
 }
 
-Plan make_plan(cudnnHandle_t library, const ConvGeometry& g, ConvPass pass, DType dtype,
-               int64_t workspace_bytes, std::string_view op) {
+Plan make_plan(cudnnHandle_t library, const ConvGeometry& g, ConvPass pass,
+               const Precision& precision, int64_t workspace_bytes, std::string_view op) {
   Plan plan;
-  if (!describe(plan, g, dtype, op)) {
+  if (!describe(plan, g, precision.dtype, op)) {
     return plan;
   }
   const cudnnTensorDescriptor_t x = plan.x.get();
@@ -182,7 +197,7 @@ Plan make_plan(cudnnHandle_t library, const ConvGeometry& g, ConvPass pass, DTyp
   const cudnnFilterDescriptor_t weight = plan.weight.get();
   switch (pass) {
     case ConvPass::forward:
-      choose<cudnnConvolutionFwdAlgoPerf_t>(plan, library, dtype, workspace_bytes,
+      choose<cudnnConvolutionFwdAlgoPerf_t>(plan, library, precision, workspace_bytes,
                                             cudnnGetConvolutionForwardAlgorithm_v7,
                                             cudnnGetConvolutionForwardWorkspaceSize, x, weight, y,
                                             CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM);
@@ -190,13 +205,13 @@ Plan make_plan(cudnnHandle_t library, const ConvGeometry& g, ConvPass pass, DTyp
       plan.fuses_bias = plan.algorithm == CUDNN_CONVOLUTION_FWD_ALGO_IMPLICIT_PRECOMP_GEMM;
       break;
     case ConvPass::dx:
-      choose<cudnnConvolutionBwdDataAlgoPerf_t>(plan, library, dtype, workspace_bytes,
+      choose<cudnnConvolutionBwdDataAlgoPerf_t>(plan, library, precision, workspace_bytes,
                                                 cudnnGetConvolutionBackwardDataAlgorithm_v7,
                                                 cudnnGetConvolutionBackwardDataWorkspaceSize,
                                                 weight, y, x, CUDNN_CONVOLUTION_BWD_DATA_ALGO_1);
       break;
     case ConvPass::dw:
-      choose<cudnnConvolutionBwdFilterAlgoPerf_t>(plan, library, dtype, workspace_bytes,
+      choose<cudnnConvolutionBwdFilterAlgoPerf_t>(plan, library, precision, workspace_bytes,
                                                   cudnnGetConvolutionBackwardFilterAlgorithm_v7,
                                                   cudnnGetConvolutionBackwardFilterWorkspaceSize, x,
                                                   y, weight, CUDNN_CONVOLUTION_BWD_FILTER_ALGO_1);
@@ -246,12 +261,13 @@ class Plans {
     cuda_check(cudaGetDevice(&device), args.op, "asking for the device");
     const cudnnHandle_t library = handle_of(device, args.op);
     check(cudnnSetStream(library, stream_of(args)), args.op, "setting the stream");
-    const DType dtype = args.out[0].dtype;
-    const Key key = key_of(g, pass, dtype, args.workspace_bytes, device);
+    const Precision precision{args.out[0].dtype, args.numerics};
+    const Key key = key_of(g, pass, precision, args.workspace_bytes, device);
     auto known = plans_.find(key);
     if (known == plans_.end()) {
-      known = plans_.emplace(key, make_plan(library, g, pass, dtype, args.workspace_bytes, args.op))
-                  .first;
+      known =
+          plans_.emplace(key, make_plan(library, g, pass, precision, args.workspace_bytes, args.op))
+              .first;
     }
     Plan& plan = known->second;
     if (plan.refused) {

@@ -1,9 +1,13 @@
 #include "tensor/ops/matmul.h"
 
+#include <algorithm>
+#include <array>
+
 #include "tensor/ops/column_sum.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/layout.h"
 #include "tensor/ops/reduce.h"
+#include "tensor/ops/residual_norm.h"
 
 namespace lithe {
 namespace {
@@ -11,7 +15,7 @@ namespace {
 // ---- matmul
 
 void infer_matmul(InferContext& c) {
-  c.expect_inputs(2);
+  c.expect_inputs(2, 3);
   c.expect_floating(0);
   c.expect_same_dtype(0, 1);
   const Shape& a = c.shape(0);
@@ -44,6 +48,10 @@ void infer_matmul(InferContext& c) {
   }
   out.push_back(attrs.transpose_a ? a.back(0) : a.back(1));
   out.push_back(attrs.transpose_b ? b.back(1) : b.back(0));
+  if (c.has(2)) {
+    c.expect_same_dtype(0, 2);
+    c.expect_shape(2, out, "the addend");
+  }
   c.output(c.dtype(0), out);
 }
 
@@ -59,6 +67,9 @@ void grad_matmul(GradContext& c) {
   const bool ta = attrs.transpose_a;
   const bool tb = attrs.transpose_b;
   const ValueId dy = c.dout();
+  if (c.wants(2)) {
+    c.set(2, dy);
+  }
   if (c.wants(0)) {
     const ValueId da = ta ? matmul(g, c.in(1), dy, {tb, true, attrs.alpha})
                           : matmul(g, dy, c.in(1), {false, !tb, attrs.alpha});
@@ -83,7 +94,9 @@ void grad_matmul(GradContext& c) {
 double flops_matmul(const Graph& g, NodeId n) {
   const Shape& a = g.shape(g.in(n, 0));
   const int64_t k = g.attr<MatmulAttrs>(n).transpose_a ? a.back(1) : a.back(0);
-  return 2.0 * static_cast<double>(g.shape(g.output(n, 0)).numel()) * static_cast<double>(k);
+  const bool added = g.node(n).input_count > 2 && g.in(n, 2) != kNoValue;
+  return static_cast<double>(g.shape(g.output(n, 0)).numel()) *
+         (2.0 * static_cast<double>(k) + (added ? 1 : 0));
 }
 
 // On CUDA partial products, for sums that the library splits; it makes use of 32 MiB at most.
@@ -135,6 +148,68 @@ void infer_linear(InferContext& c) {
   }
 }
 
+// Whether activation_grad node `n` is of an activation that reads an output of this layer itself.
+bool activates_output(const GradContext& c, NodeId n) {
+  const Graph& g = c.graph;
+  const auto is_output = [&](ValueId v) { return g.value(v).producer == c.node; };
+  const ValueId kept = g.in(n, 1);  // what it read, or what it gave
+  const NodeId gave = g.value(kept).producer;
+  return is_output(kept) ||
+         (gave != kNoNode && g.node(gave).input_count == 1 && is_output(g.in(gave, 0)));
+}
+
+// Sets db where the node that made dy can sum it on its way, which spares a pass over dy. A
+// residual norm's has been asked to already. An activation's is replaced by one that does, and so
+// is dy; nobody else has read it, as it goes to this layer's output and no further.
+bool sum_on_the_way(GradContext& c, ValueId& dy, int bias) {
+  Graph& g = c.graph;
+  const NodeId made = g.value(dy).producer;
+  if (made == kNoNode) {
+    return false;
+  }
+  if (g.node(made).op == &residual_norm_grad_op) {
+    const auto attrs = g.attr<ResidualNormGradAttrs>(made);
+    const bool of_y = g.value(dy).output_index == residual_norm_dy_output(attrs);
+    if (attrs.bias && of_y) {
+      c.set(bias, g.outputs(made).back());
+    }
+    return attrs.bias && of_y;
+  }
+  if (g.node(made).op != &activation_grad_op || !activates_output(c, made)) {
+    return false;
+  }
+  auto attrs = g.attr<ActivationAttrs>(made);
+  attrs.column_sum = true;
+  const std::array<ValueId, 2> inputs = {g.in(made, 0), g.in(made, 1)};
+  const NodeId both = g.emit_node(activation_grad_op, inputs, attrs);
+  g.erase(made);
+  dy = g.output(both, 0);
+  c.set(bias, g.output(both, 1));
+  return true;
+}
+
+// dW and db of inputs `weight` and `bias`. They come before dx: they free memory as soon as they
+// are updated.
+void set_parameters(GradContext& c, ValueId& dy, int weight, int bias) {
+  Graph& g = c.graph;
+  const bool summed = c.wants(bias) && sum_on_the_way(c, dy, bias);
+  if (!c.wants(weight)) {
+    if (c.wants(bias) && !summed) {
+      c.set(bias, g.emit(bias_grad_op, {dy}));
+    }
+    return;
+  }
+  const ValueId d = as_matrix(g, dy);
+  const ValueId x = as_matrix(g, c.in(0));
+  if (c.wants(bias) && !summed) {
+    const NodeId both = g.emit_node(linear_dw_op, std::array{d, x});
+    c.set(bias, g.output(both, 1));
+    c.set(weight, g.output(both, 0));
+  } else {
+    c.set(weight, matmul(g, d, x, {.transpose_a = true}));
+  }
+}
+
 void grad_linear(GradContext& c) {
   Graph& g = c.graph;
   const Activation kind = c.attr<LinearAttrs>().activation;
@@ -148,13 +223,7 @@ void grad_linear(GradContext& c) {
       dy = dy == kNoValue ? direct : add(g, dy, direct);
     }
   }
-  // The bias first: like the weight it frees memory as soon as it is updated.
-  if (c.wants(2)) {
-    c.set(2, g.emit(bias_grad_op, {dy}));
-  }
-  if (c.wants(1)) {
-    c.set(1, matmul(g, as_matrix(g, dy), as_matrix(g, c.in(0)), {.transpose_a = true}));
-  }
+  set_parameters(c, dy, 1, 2);
   if (c.wants(0)) {
     const bool row = c.shape(0).rank() == 1;
     const ValueId dx = matmul(g, row ? as_matrix(g, dy) : dy, c.in(1));
@@ -188,6 +257,73 @@ double flops_linear(const Graph& g, NodeId n) {
                     (activated ? 1 : 0));
 }
 
+// ---- several linear layers of one input
+
+void infer_linear_stack(InferContext& c) {
+  const int count = c.attr<LinearStackAttrs>().count;
+  if (count < 1 || count > InferContext::kMaxOutputs ||
+      (c.input_count() != 1 + count && c.input_count() != 1 + 2 * count)) {
+    c.fail(
+        "{} inputs and {} layers; x, a weight for each of at most {} layers and a bias for each "
+        "or none are wanted",
+        c.input_count(), count, InferContext::kMaxOutputs);
+  }
+  c.expect_floating(0);
+  const Shape& x = c.shape(0);
+  const Shape& w = c.shape(1);
+  if (x.rank() < 1 || w.rank() != 2 || x.back() != w[1]) {
+    c.fail("x {} and weight {}: x [..., in] and weights [out, in] are wanted", x, w);
+  }
+  for (int i = 1; i < c.input_count(); ++i) {
+    c.expect_same_dtype(0, i);
+    i <= count ? c.expect_shape(i, w, "every weight") : c.expect_shape(i, {w[0]}, "every bias");
+  }
+  Shape out = x;
+  out[x.rank() - 1] = w[0];
+  for (int i = 0; i < count; ++i) {
+    c.output(c.dtype(0), out);
+  }
+}
+
+void grad_linear_stack(GradContext& c) {
+  Graph& g = c.graph;
+  const int count = c.attr<LinearStackAttrs>().count;
+  std::array<ValueId, InferContext::kMaxOutputs> dys{};
+  for (int i = 0; i < count; ++i) {
+    dys[static_cast<size_t>(i)] = c.dout(i);
+    if (c.dout(i) != kNoValue) {
+      set_parameters(c, dys[static_cast<size_t>(i)], 1 + i, 1 + count + i);
+    }
+  }
+  if (!c.wants(0)) {
+    return;
+  }
+  const bool row = c.shape(0).rank() == 1;
+  ValueId dx = kNoValue;
+  for (int i = 0; i < count; ++i) {
+    if (const ValueId dy = dys[static_cast<size_t>(i)]; dy != kNoValue) {
+      dx = matmul(g, row ? as_matrix(g, dy) : dy, c.in(1 + i), {}, dx);
+    }
+  }
+  c.set(0, row ? reshape(g, dx, c.shape(0)) : dx);
+}
+
+void define_linear_stack(Graph& g, NodeId n, std::span<ValueId> outputs) {
+  const int count = g.attr<LinearStackAttrs>(n).count;
+  const bool biased = g.node(n).input_count > 1 + count;
+  for (int i = 0; i < count; ++i) {
+    const ValueId bias = biased ? g.in(n, 1 + count + i) : kNoValue;
+    outputs[static_cast<size_t>(i)] = linear(g, g.in(n, 0), g.in(n, 1 + i), bias).y;
+  }
+}
+
+double flops_linear_stack(const Graph& g, NodeId n) {
+  const int count = g.attr<LinearStackAttrs>(n).count;
+  const bool biased = g.node(n).input_count > 1 + count;
+  return count * static_cast<double>(g.shape(g.output(n, 0)).numel()) *
+         (2.0 * static_cast<double>(g.shape(g.in(n, 0)).back()) + (biased ? 1 : 0));
+}
+
 // ---- bias gradient
 
 void infer_bias_grad(InferContext& c) {
@@ -209,6 +345,43 @@ int64_t workspace_bias_grad(const Graph& g, NodeId n, DeviceKind) {
   return row_chunks(dy.product(0, dy.rank() - 1)) * dy.back() * size;
 }
 
+// ---- gradients of a linear layer's parameters
+
+void infer_linear_dw(InferContext& c) {
+  c.expect_inputs(2);
+  c.expect_floating(0);
+  c.expect_same_dtype(0, 1);
+  const Shape& dy = c.shape(0);
+  const Shape& x = c.shape(1);
+  bool same = dy.rank() == x.rank() && dy.rank() > 0;
+  for (int i = 0; same && i < dy.rank() - 1; ++i) {
+    same = dy[i] == x[i];
+  }
+  if (!same) {
+    c.fail("dy {} and x {}: [..., out] and [..., in] with the same leading dimensions are wanted",
+           dy, x);
+  }
+  c.output(c.dtype(0), {dy.back(), x.back()});
+  c.output(c.dtype(0), {dy.back()});
+}
+
+void define_linear_dw(Graph& g, NodeId n, std::span<ValueId> outputs) {
+  const ValueId dy = g.in(n, 0);
+  const ValueId x = g.in(n, 1);
+  outputs[0] = matmul(g, as_matrix(g, dy), as_matrix(g, x), {.transpose_a = true});
+  outputs[1] = g.emit(bias_grad_op, {dy});
+}
+
+double flops_linear_dw(const Graph& g, NodeId n) {
+  return static_cast<double>(g.shape(g.in(n, 0)).numel()) *
+         (2.0 * static_cast<double>(g.shape(g.in(n, 1)).back()) + 1);
+}
+
+// The product and the sum take turns in it.
+int64_t workspace_linear_dw(const Graph& g, NodeId n, DeviceKind device) {
+  return std::max(workspace_product(g, n, device), workspace_bias_grad(g, n, device));
+}
+
 }  // namespace
 
 const OpDef matmul_op = {.name = "matmul",
@@ -216,6 +389,7 @@ const OpDef matmul_op = {.name = "matmul",
                          .grad = grad_matmul,
                          .flops = flops_matmul,
                          .workspace = workspace_product,
+                         .aliases = {{{Alias::in_place, 0, 2}}},
                          .cpu = matmul_cpu};
 const OpDef linear_op = {.name = "linear",
                          .infer = infer_linear,
@@ -224,20 +398,55 @@ const OpDef linear_op = {.name = "linear",
                          .flops = flops_linear,
                          .workspace = workspace_product,
                          .cpu = linear_cpu};
+const OpDef linear_stack_op = {.name = "linear_stack",
+                               .infer = infer_linear_stack,
+                               .grad = grad_linear_stack,
+                               .define = define_linear_stack,
+                               .flops = flops_linear_stack,
+                               .workspace = workspace_product,  // the layers take turns in it
+                               .cpu = linear_stack_cpu,
+                               .adjacent_outputs = true};
 const OpDef bias_grad_op = {.name = "bias_grad",
                             .infer = infer_bias_grad,
                             .flops = flops_bias_grad,
                             .workspace = workspace_bias_grad,
                             .cpu = bias_grad_cpu};
+const OpDef linear_dw_op = {.name = "linear_dw",
+                            .infer = infer_linear_dw,
+                            .define = define_linear_dw,
+                            .flops = flops_linear_dw,
+                            .workspace = workspace_linear_dw,
+                            .cpu = linear_dw_cpu};
 
-ValueId matmul(Graph& graph, ValueId a, ValueId b, const MatmulAttrs& attrs) {
-  return graph.emit(matmul_op, {a, b}, attrs);
+ValueId matmul(Graph& graph, ValueId a, ValueId b, const MatmulAttrs& attrs, ValueId addend) {
+  return addend == kNoValue ? graph.emit(matmul_op, {a, b}, attrs)
+                            : graph.emit(matmul_op, {a, b, addend}, attrs);
 }
 
 LinearOut linear(Graph& graph, ValueId x, ValueId weight, ValueId bias, Activation fused) {
   const std::array<ValueId, 3> inputs = {x, weight, bias};
   const NodeId n = graph.emit_node(linear_op, inputs, LinearAttrs{fused});
   return {graph.output(n, 0), fused == Activation::none ? kNoValue : graph.output(n, 1)};
+}
+
+std::vector<ValueId> linear_stack(Graph& graph, ValueId x, std::span<const ValueId> weights,
+                                  std::span<const ValueId> biases) {
+  std::vector<ValueId> inputs = {x};
+  inputs.insert(inputs.end(), weights.begin(), weights.end());
+  inputs.insert(inputs.end(), biases.begin(), biases.end());
+  const int count = static_cast<int>(weights.size());
+  const NodeId n = graph.emit_node(linear_stack_op, inputs, LinearStackAttrs{count});
+  const auto outputs = graph.outputs(n);
+  return {outputs.begin(), outputs.end()};
+}
+
+StackedLinear::StackedLinear(const KernelArgs& stack, size_t i) : args_(stack) {
+  const size_t count = stack.out.size();
+  const bool biased = stack.in.size() > 1 + count;
+  in_ = {stack.in[0], stack.in[1 + i], biased ? stack.in[1 + count + i] : TensorRef{}};
+  args_.in = in_;
+  args_.out = stack.out.subspan(i, 1);
+  args_.attrs = &attrs_;
 }
 
 }  // namespace lithe

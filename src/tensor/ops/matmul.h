@@ -2,6 +2,10 @@
 // workspace and the product rounded once.
 #pragma once
 
+#include <array>
+#include <span>
+#include <vector>
+
 #include "tensor/graph/gradient.h"
 #include "tensor/ops/activation.h"
 
@@ -13,9 +17,11 @@ struct MatmulAttrs {
   double alpha = 1;
 };
 
-// alpha * op(a) op(b) over the last two dimensions. Leading dimensions are batches: equal in both,
-// or absent (rank 2) in one of them.
-ValueId matmul(Graph& graph, ValueId a, ValueId b, const MatmulAttrs& attrs = {});
+// alpha * op(a) op(b) + addend over the last two dimensions, rounded once. Leading dimensions are
+// batches: equal in both, or absent (rank 2) in one of them. The addend, where there is one, has
+// the result's shape, and the result takes its place when it dies here.
+ValueId matmul(Graph& graph, ValueId a, ValueId b, const MatmulAttrs& attrs = {},
+               ValueId addend = kNoValue);
 
 struct LinearAttrs {
   Activation activation = Activation::none;
@@ -32,12 +38,41 @@ struct LinearOut {
 LinearOut linear(Graph& graph, ValueId x, ValueId weight, ValueId bias,
                  Activation fused = Activation::none);
 
-extern const OpDef matmul_op, linear_op;
+// Several linear layers of one input and of one size, as query, key and value: y_i = x W_iᵀ + b_i;
+// as many biases as weights, or none. On CUDA one batched product where the weights, the biases and
+// the outputs each lie in memory at one distance. Definition: linear. Gradients: as linear's, dx
+// being one sum.
+struct LinearStackAttrs {
+  int count = 1;
+};
+std::vector<ValueId> linear_stack(Graph& graph, ValueId x, std::span<const ValueId> weights,
+                                  std::span<const ValueId> biases);
+
+extern const OpDef matmul_op, linear_op, linear_stack_op;
 // db = sum of dy [..., out] over all leading dimensions.
 extern const OpDef bias_grad_op;
+// Both gradients of a linear layer's parameters, which read dy once: (dy [..., out], x [..., in])
+// to dW = dyᵀ x [out, in] and db [out]. Definition: matmul, bias_grad.
+extern const OpDef linear_dw_op;
 
 void matmul_cpu(const KernelArgs& args);
 void linear_cpu(const KernelArgs& args);
+void linear_stack_cpu(const KernelArgs& args);
 void bias_grad_cpu(const KernelArgs& args);
+void linear_dw_cpu(const KernelArgs& args);
+
+// Layer `i` of a stack as a call of linear.
+class StackedLinear {
+ public:
+  StackedLinear(const KernelArgs& stack, size_t i);
+  StackedLinear(const StackedLinear&) = delete;
+  StackedLinear& operator=(const StackedLinear&) = delete;
+  const KernelArgs& args() const { return args_; }
+
+ private:
+  std::array<TensorRef, 3> in_;
+  Attrs attrs_ = LinearAttrs{};
+  KernelArgs args_;
+};
 
 }  // namespace lithe

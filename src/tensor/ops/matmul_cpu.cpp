@@ -46,8 +46,9 @@ const acc_t<T>* widened(const TensorRef& x, Scratch& scratch) {
   }
 }
 
+// c = alpha op(a) op(b) + beta c.
 template <typename A>
-void multiply(const KernelArgs& args, const A* a, const A* b, A* c) {
+void multiply(const KernelArgs& args, const A* a, const A* b, double beta, A* c) {
   const auto attrs = args.attr<MatmulAttrs>();
   const Shape& sa = args.in[0].shape;
   const Shape& sb = args.in[1].shape;
@@ -69,9 +70,9 @@ void multiply(const KernelArgs& args, const A* a, const A* b, A* c) {
     batch.count = 1;
   }
   if (batch.count == 1) {
-    blas::gemm(g, attrs.alpha, a, b, 0, c);
+    blas::gemm(g, attrs.alpha, a, b, beta, c);
   } else {
-    blas::gemm_batched(g, batch, attrs.alpha, a, b, 0, c);
+    blas::gemm_batched(g, batch, attrs.alpha, a, b, beta, c);
   }
 }
 
@@ -132,12 +133,22 @@ void matmul_cpu(const KernelArgs& args) {
     Scratch scratch(args.workspace);
     const auto* a = widened<T>(args.in[0], scratch);
     const auto* b = widened<T>(args.in[1], scratch);
+    const T* addend = args.in.size() > 2 ? args.in[2].as<T>() : nullptr;
+    const double beta = addend == nullptr ? 0 : 1;
+    T* y = args.out[0].as<T>();
+    const int64_t n = args.out[0].numel();
     if constexpr (is_half_v<T>) {
-      float* c = scratch.take(args.out[0].numel());
-      multiply(args, a, b, c);
-      convert_all(c, args.out[0].numel(), args.out[0].as<T>());
+      float* c = scratch.take(n);
+      if (addend != nullptr) {
+        convert_all(addend, n, c);
+      }
+      multiply(args, a, b, beta, c);
+      convert_all(c, n, y);
     } else {
-      multiply(args, a, b, args.out[0].as<T>());
+      if (addend != nullptr && addend != y) {
+        convert_all(addend, n, y);
+      }
+      multiply(args, a, b, beta, y);
     }
   });
 }
@@ -178,26 +189,37 @@ void linear_cpu(const KernelArgs& args) {
   });
 }
 
-void bias_grad_cpu(const KernelArgs& args) {
-  const Shape& shape = args.in[0].shape;
-  const int64_t rows = shape.product(0, shape.rank() - 1);
-  const int64_t columns = shape.back();
-  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
-    using A = acc_t<T>;
-    const T* dy = args.in[0].as<T>();
-    T* db = args.out[0].as<T>();
-    const auto add = [=](int64_t begin, int64_t end, A* sums) {
-      for (int64_t r = begin; r < end; ++r) {
-        const T* row = dy + r * columns;
-#pragma omp simd
-        for (int64_t c = 0; c < columns; ++c) {
-          sums[c] += static_cast<A>(row[c]);
-        }
-      }
-    };
-    column_sum(rows, columns, columns, static_cast<A*>(args.workspace), add,
-               [=](int64_t c, A total) { db[c] = T(total); });
+void linear_stack_cpu(const KernelArgs& args) {
+  for (size_t i = 0; i < args.out.size(); ++i) {
+    linear_cpu(StackedLinear(args, i).args());
+  }
+}
+
+void bias_grad_cpu(const KernelArgs& args) { sum_rows(args, args.in[0], args.out[0]); }
+
+void linear_dw_cpu(const KernelArgs& args) {
+  const Shape& dw = args.out[0].shape;
+  const TensorRef& dy = args.in[0];
+  const blas::Gemm g{.transpose_a = true,
+                     .m = dw[0],
+                     .n = dw[1],
+                     .k = dy.shape.product(0, dy.shape.rank() - 1),
+                     .lda = dw[0],
+                     .ldb = dw[1],
+                     .ldc = dw[1]};
+  dispatch_floating(dy.dtype, args.op, [&]<typename T>() {
+    Scratch scratch(args.workspace);
+    const auto* d = widened<T>(dy, scratch);
+    const auto* x = widened<T>(args.in[1], scratch);
+    if constexpr (is_half_v<T>) {
+      float* product = scratch.take(args.out[0].numel());
+      blas::gemm(g, 1, d, x, 0, product);
+      convert_all(product, args.out[0].numel(), args.out[0].as<T>());
+    } else {
+      blas::gemm(g, 1, d, x, 0, args.out[0].as<T>());
+    }
   });
+  sum_rows(args, dy, args.out[1]);
 }
 
 }  // namespace lithe
