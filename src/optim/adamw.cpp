@@ -1,7 +1,6 @@
 #include "optim/adamw.h"
 
 #include "optim/state_slots.h"
-#include "tensor/ops/update.h"
 
 namespace lithe {
 namespace {
@@ -17,22 +16,25 @@ class AdamW final : public Optimizer {
     add_state_slot(slots, parameter, "step", DType::i64, {1});
   }
 
-  void update(Graph& graph, SlotId parameter, ValueId gradient,
-              const UpdateInputs& inputs) const override {
+  UpdateOut update(Graph& graph, SlotId parameter, ValueId gradient,
+                   const UpdateInputs& inputs) const override {
     const SlotTable& slots = graph.slots();
     AdamWAttrs attrs = attrs_;
     attrs.weight_decay = decays(slots[parameter].name, no_decay_) ? attrs_.weight_decay : 0;
-    adamw(graph,
-          {.weight = graph.leaf(parameter),
-           .gradient = gradient,
-           .m = graph.leaf(state_slot(slots, parameter, "m")),
-           .v = graph.leaf(state_slot(slots, parameter, "v")),
-           .step = graph.leaf(state_slot(slots, parameter, "step")),
-           .lr = inputs.lr,
-           .grad_scale = inputs.grad_scale,
-           .copy = slots[parameter].copy == kNoSlot ? kNoValue : graph.leaf(slots[parameter].copy)},
-          attrs);
+    attrs.measures = inputs.measures;
+    return adamw(
+        graph,
+        {.weight = graph.leaf(parameter),
+         .gradient = gradient,
+         .m = graph.leaf(state_slot(slots, parameter, "m")),
+         .v = graph.leaf(state_slot(slots, parameter, "v")),
+         .step = graph.leaf(state_slot(slots, parameter, "step")),
+         .lr = inputs.lr,
+         .grad_scale = inputs.grad_scale,
+         .copy = slots[parameter].copy == kNoSlot ? kNoValue : graph.leaf(slots[parameter].copy)},
+        attrs);
   }
+  bool writes_copy() const override { return true; }
 
  private:
   AdamWAttrs attrs_;

@@ -23,6 +23,35 @@ constexpr std::array<OptimizerKind, 2> kKinds = {{
     {"sgd", "SGD with momentum", sgd_options, make_sgd},
 }};
 
+SlotId parameter_of(const Graph& graph, const ParameterGradient& p) {
+  return graph.slots().original(graph.value(p.parameter).slot);
+}
+
+// New nodes are of the update phase; scope, phase and cursor are put back at the end.
+class UpdateContext {
+ public:
+  explicit UpdateContext(Graph& graph)
+      : graph_(graph), phase_(graph.phase()), scope_(graph.current_scope()) {
+    graph.set_phase(Phase::update);
+  }
+  ~UpdateContext() {
+    graph_.set_cursor(kNoNode);
+    graph_.set_phase(phase_);
+    graph_.set_scope(scope_);
+  }
+  UpdateContext(const UpdateContext&) = delete;
+  UpdateContext& operator=(const UpdateContext&) = delete;
+
+  void enter(const ParameterGradient& p) {
+    graph_.set_scope(graph_.add_scope(graph_.slots()[parameter_of(graph_, p)].name));
+  }
+
+ private:
+  Graph& graph_;
+  Phase phase_;
+  ScopeId scope_;
+};
+
 }  // namespace
 
 recipe::Schema optimizer_options() {
@@ -71,9 +100,9 @@ bool decays(std::string_view name, const std::vector<std::string>& no_decay) {
                       [&](const std::string& pattern) { return glob_match(pattern, name); });
 }
 
-void attach_updates(Graph& graph, const std::vector<ParameterGradient>& gradients,
-                    const Optimizer& optimizer, const UpdateInputs& inputs) {
-  // An update must stand behind its gradient and behind the last reader of its parameter.
+std::vector<GradientRun> gradient_runs(const Graph& graph,
+                                       const std::vector<ParameterGradient>& gradients,
+                                       UpdateOrder order) {
   std::vector<int32_t> position(static_cast<size_t>(graph.node_count()), -1);
   std::vector<NodeId> last_reader(static_cast<size_t>(graph.value_count()), kNoNode);
   int32_t count = 0;
@@ -85,25 +114,71 @@ void attach_updates(Graph& graph, const std::vector<ParameterGradient>& gradient
       }
     }
   }
+  const auto later = [&](NodeId a, NodeId b) {
+    return position[static_cast<size_t>(a)] > position[static_cast<size_t>(b)] ? a : b;
+  };
+  std::vector<GradientRun> runs;
+  NodeId behind = kNoNode;
+  int block = -1;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const NodeId made = graph.value(gradients[i].gradient).producer;
+    const NodeId ready = later(last_reader[static_cast<size_t>(gradients[i].parameter)], made);
+    const int of = graph.scope_of(made).block;
+    if (i == 0 || order == UpdateOrder::each || of != block) {
+      runs.push_back({.begin = i});
+      behind = ready;
+      block = of;
+    }
+    behind = later(behind, ready);
+    runs.back().end = i + 1;
+    runs.back().cursor = graph.next(behind);
+  }
+  return runs;
+}
+
+std::vector<UpdateOut> attach_updates(Graph& graph, const std::vector<ParameterGradient>& gradients,
+                                      const Optimizer& optimizer, const UpdateInputs& inputs,
+                                      UpdateOrder order) {
   // A computed factor (clipping) comes last of all, so every update has to wait for it.
   const bool wait =
       inputs.grad_scale != kNoValue && graph.value(inputs.grad_scale).producer != kNoNode;
-  const Phase saved_phase = graph.phase();
-  const ScopeId saved_scope = graph.current_scope();
-  graph.set_phase(Phase::update);
-  for (const ParameterGradient& p : gradients) {
-    const NodeId reader = last_reader[static_cast<size_t>(p.parameter)];
-    const NodeId made = graph.value(p.gradient).producer;
-    const NodeId behind =
-        position[static_cast<size_t>(reader)] > position[static_cast<size_t>(made)] ? reader : made;
-    graph.set_cursor(wait ? kNoNode : graph.next(behind));
-    const SlotId parameter = graph.slots().original(graph.value(p.parameter).slot);
-    graph.set_scope(graph.add_scope(graph.slots()[parameter].name));
-    optimizer.update(graph, parameter, p.gradient, inputs);
+  const std::vector<GradientRun> runs =
+      wait ? std::vector<GradientRun>{{.begin = 0, .end = gradients.size()}}
+           : gradient_runs(graph, gradients, order);
+  UpdateContext context(graph);
+  std::vector<UpdateOut> out(gradients.size());
+  for (const GradientRun& run : runs) {
+    graph.set_cursor(run.cursor);
+    for (size_t i = run.begin; i < run.end; ++i) {
+      context.enter(gradients[i]);
+      out[i] =
+          optimizer.update(graph, parameter_of(graph, gradients[i]), gradients[i].gradient, inputs);
+    }
+    for (size_t i = run.begin; i < run.end && !optimizer.writes_copy(); ++i) {
+      const SlotId copy = graph.slots()[parameter_of(graph, gradients[i])].copy;
+      if (copy != kNoSlot) {
+        context.enter(gradients[i]);
+        assign(graph, graph.leaf(copy), out[i].weight);
+      }
+    }
   }
-  graph.set_cursor(kNoNode);
-  graph.set_phase(saved_phase);
-  graph.set_scope(saved_scope);
+  return out;
+}
+
+std::vector<ValueId> attach_sum_squares(Graph& graph,
+                                        const std::vector<ParameterGradient>& gradients,
+                                        UpdateOrder order) {
+  const std::vector<GradientRun> runs = gradient_runs(graph, gradients, order);
+  UpdateContext context(graph);
+  std::vector<ValueId> out(gradients.size(), kNoValue);
+  for (const GradientRun& run : runs) {
+    graph.set_cursor(run.cursor);
+    for (size_t i = run.begin; i < run.end; ++i) {
+      context.enter(gradients[i]);
+      out[i] = sum_squares(graph, gradients[i].gradient);
+    }
+  }
+  return out;
 }
 
 }  // namespace lithe

@@ -1,7 +1,6 @@
 #include "optim/sgd.h"
 
 #include "optim/state_slots.h"
-#include "tensor/ops/update.h"
 
 namespace lithe {
 namespace {
@@ -18,11 +17,12 @@ class Sgd final : public Optimizer {
     }
   }
 
-  void update(Graph& graph, SlotId parameter, ValueId gradient,
-              const UpdateInputs& inputs) const override {
+  UpdateOut update(Graph& graph, SlotId parameter, ValueId gradient,
+                   const UpdateInputs& inputs) const override {
     const SlotTable& slots = graph.slots();
     SgdAttrs attrs = attrs_;
     attrs.weight_decay = decays(slots[parameter].name, no_decay_) ? attrs_.weight_decay : 0;
+    attrs.measures = inputs.measures;
     SgdInputs in{.weight = graph.leaf(parameter),
                  .gradient = gradient,
                  .lr = inputs.lr,
@@ -31,10 +31,7 @@ class Sgd final : public Optimizer {
       in.velocity = graph.leaf(state_slot(slots, parameter, "velocity"));
       in.step = graph.leaf(state_slot(slots, parameter, "step"));
     }
-    const ValueId updated = sgd(graph, in, attrs);
-    if (const SlotId copy = slots[parameter].copy; copy != kNoSlot) {
-      assign(graph, graph.leaf(copy), updated);
-    }
+    return sgd(graph, in, attrs);
   }
 
  private:

@@ -9,8 +9,8 @@ namespace {
 using Values = std::span<const ValueId>;
 using Outputs = std::vector<ValueId>;
 
-const std::vector<Shape> kShapes = {{1},       {},        {7},       {0},    {33},
-                                    {4, 1024}, {3, 5, 7}, {1, 1, 9}, {20011}};
+const std::vector<Shape> kShapes = {{1},       {},        {7},       {0},     {33},
+                                    {4, 1024}, {3, 5, 7}, {1, 1, 9}, {20011}, {2, 8192}};
 
 Outputs outputs_of_last(const Graph& g) {
   const auto outputs = g.outputs(g.last());
@@ -94,6 +94,152 @@ void add_adamw_with_copy(std::vector<Case>& cases, const Shape& shape) {
                    }});
 }
 
+// What an update measures, as outputs; the slots are compared anyway.
+Outputs measured(const UpdateOut& out) {
+  Outputs outputs;
+  for (const ValueId v : {out.squares, out.change}) {
+    if (v != kNoValue) {
+      outputs.push_back(v);
+    }
+  }
+  return outputs;
+}
+
+void add_measured(std::vector<Case>& cases, const Shape& shape) {
+  struct Option {
+    std::string_view name;
+    UpdateMeasures measures;
+  };
+  const Option options[] = {
+      {"squares", {.squares = true}},
+      {"guarded change", {.squares = true, .change = ChangeMetric::guarded, .floor = 0.25}},
+      {"relative change", {.change = ChangeMetric::relative}},
+      {"change of norms", {.squares = true, .change = ChangeMetric::norm_ratio}}};
+  for (const auto& [name, measures] : options) {
+    const std::string title = fmt::format("{} with {}", shape, name);
+    cases.push_back({.op = &adamw_op,
+                     .name = title,
+                     .inputs = update_inputs(shape),
+                     .build = [m = measures](Graph& g, Values v) -> Outputs {
+                       return measured(adamw(g, {v[0], v[1], v[2], v[3], v[4], v[5], v[6]},
+                                             {.weight_decay = 0.1, .measures = m}));
+                     }});
+    for (const double momentum : {0.0, 0.9}) {
+      cases.push_back(
+          {.op = &sgd_op,
+           .name = fmt::format("{}, momentum {}", title, momentum),
+           .inputs = update_inputs(shape),
+           .build = [m = measures, momentum](Graph& g, Values v) -> Outputs {
+             return measured(sgd(
+                 g, {v[0], v[1], v[2], v[4], v[5], v[6]},
+                 {.momentum = momentum, .weight_decay = 0.1, .nesterov = false, .measures = m}));
+           }});
+    }
+  }
+}
+
+// Neighbours that a device may run as one: tensors of mixed sizes, some without decay. Of five
+// inputs each: weight, gradient, two states, step; then the learning rate.
+std::vector<Input> group_inputs(const std::vector<Shape>& shapes, bool wide_weights) {
+  std::vector<Input> inputs;
+  for (const Shape& shape : shapes) {
+    std::vector<Input> of = update_inputs(shape);
+    of[0].widened = wide_weights;
+    inputs.insert(inputs.end(), of.begin(), of.begin() + 5);
+  }
+  inputs.push_back({.shape = {1}, .fill = Fill::positive, .follows_dtype = false});
+  return inputs;
+}
+
+void add_update_groups(std::vector<Case>& cases, const std::string& name,
+                       const std::vector<Shape>& shapes) {
+  const size_t count = shapes.size();
+  const UpdateMeasures measures{.squares = true, .change = ChangeMetric::guarded, .floor = 0.25};
+  const auto decay = [](size_t i) { return i % 3 == 0 ? 0.0 : 0.1; };
+  for (const bool wide : {false, true}) {
+    for (const bool measure : {false, true}) {
+      const std::string title = fmt::format("group of {}{}{}", name, wide ? ", wide weights" : "",
+                                            measure ? ", measured" : "");
+      const UpdateMeasures asked = measure ? measures : UpdateMeasures{};
+      cases.push_back({.op = &adamw_op,
+                       .name = title,
+                       .inputs = group_inputs(shapes, wide),
+                       .build = [=](Graph& g, Values v) -> Outputs {
+                         Outputs out;
+                         for (size_t i = 0; i < count; ++i) {
+                           const Values of = v.subspan(5 * i, 5);
+                           const Outputs more =
+                               measured(adamw(g, {of[0], of[1], of[2], of[3], of[4], v.back()},
+                                              {.weight_decay = decay(i), .measures = asked}));
+                           out.insert(out.end(), more.begin(), more.end());
+                         }
+                         return out;
+                       }});
+      cases.push_back({.op = &sgd_op,
+                       .name = title,
+                       .inputs = group_inputs(shapes, wide),
+                       .build = [=](Graph& g, Values v) -> Outputs {
+                         Outputs out;
+                         for (size_t i = 0; i < count; ++i) {
+                           const Values of = v.subspan(5 * i, 5);
+                           const Outputs more = measured(
+                               sgd(g, {of[0], of[1], of[2], of[4], v.back()},
+                                   {.momentum = 0.9, .weight_decay = decay(i), .measures = asked}));
+                           out.insert(out.end(), more.begin(), more.end());
+                         }
+                         return out;
+                       }});
+    }
+  }
+}
+
+// The same of what only writes slots or sums up.
+void add_slot_groups(std::vector<Case>& cases, const std::string& name,
+                     const std::vector<Shape>& shapes) {
+  const size_t count = shapes.size();
+  for (const bool wide : {false, true}) {
+    std::vector<Input> pairs;
+    for (const Shape& shape : shapes) {
+      pairs.push_back({.shape = shape, .slot = true, .widened = wide});
+      pairs.push_back({.shape = shape});
+    }
+    const std::string title = fmt::format("group of {}{}", name, wide ? ", into wide slots" : "");
+    cases.push_back({.op = &accumulate_op,
+                     .name = title,
+                     .inputs = pairs,
+                     .build = [=](Graph& g, Values v) -> Outputs {
+                       for (size_t i = 0; i < count; ++i) {
+                         accumulate(g, v[2 * i], v[2 * i + 1]);
+                       }
+                       return {};
+                     }});
+    cases.push_back({.op = &assign_op,
+                     .name = title,
+                     .inputs = pairs,
+                     .build = [=](Graph& g, Values v) -> Outputs {
+                       for (size_t i = 0; i < count; ++i) {
+                         assign(g, v[2 * i], v[2 * i + 1]);
+                       }
+                       return {};
+                     }});
+  }
+  std::vector<Input> gradients;
+  for (const Shape& shape : shapes) {
+    // Every other one in fp32, as gradients accumulated in fp32 are.
+    gradients.push_back({.shape = shape, .widened = gradients.size() % 2 == 1});
+  }
+  cases.push_back({.op = &sum_squares_op,
+                   .name = "group of " + name,
+                   .inputs = gradients,
+                   .build = [](Graph& g, Values v) -> Outputs {
+                     Outputs out;
+                     for (const ValueId x : v) {
+                       out.push_back(sum_squares(g, x));
+                     }
+                     return out;
+                   }});
+}
+
 }  // namespace
 
 void add_update_cases(std::vector<Case>& cases) {
@@ -102,6 +248,7 @@ void add_update_cases(std::vector<Case>& cases) {
     add_adamw(cases, " eps beside uncorrected root", shape,
               {.eps = 1e-6, .weight_decay = 0.1, .epsilon = AdamEpsilon::uncorrected}, true);
     add_adamw_with_copy(cases, shape);
+    add_measured(cases, shape);
     add_sgd(cases, "", shape, {.weight_decay = 0.1}, true);
     add_sgd(cases, " momentum", shape, {.momentum = 0.9, .weight_decay = 0.1}, false);
     add_sgd(cases, " nesterov", shape, {.momentum = 0.9, .nesterov = true}, true);
@@ -135,7 +282,19 @@ void add_update_cases(std::vector<Case>& cases) {
          .inputs = {{.shape = shape}},
          .build = [](Graph& g, Values v) -> Outputs { return {sum_squares(g, v[0])}; }});
   }
-  for (int count : {1, 2, 5, 40}) {
+  const std::vector<Shape> mixed = {{7}, {20011}, {0}, {3, 8192}, {1}};
+  add_update_groups(cases, "mixed sizes", mixed);
+  add_slot_groups(cases, "mixed sizes", mixed);
+  // More than the smaller table of a launch holds, and for slots than any does.
+  std::vector<Shape> many;
+  for (int64_t i = 0; i < 160; ++i) {
+    many.push_back({1 + i * 37 % 51});
+  }
+  many[40] = Shape{9001};
+  add_slot_groups(cases, "160", many);
+  many.resize(70);
+  add_update_groups(cases, "70", many);
+  for (int count : {1, 2, 5, 40, 300}) {
     for (double max_norm : {0.5, 100.0}) {
       const Input sum{.shape = {1}, .fill = Fill::positive, .widened = true};
       cases.push_back({.op = &clip_factor_op,

@@ -58,11 +58,15 @@ double flops_grad(const Graph& g, NodeId n) {
   return static_cast<double>(g.shape(g.in(n, 0)).numel());
 }
 
-// For each table row the first of its ids, for each id the next of the same row.
 int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
-  const int64_t links =
-      checked_add(g.attr<EmbeddingAttrs>(n).vocabulary, g.shape(g.in(n, 1)).numel());
-  return device == DeviceKind::cpu ? checked_mul(links, 8) : 0;
+  const int64_t ids = g.shape(g.in(n, 1)).numel();
+  const int64_t vocabulary = g.attr<EmbeddingAttrs>(n).vocabulary;
+  if (device == DeviceKind::cpu) {
+    // For each table row the first of its ids, for each id the next of the same row.
+    return checked_mul(checked_add(vocabulary, ids), sizeof(int64_t));
+  }
+  const ValueId dy = g.in(n, 0);
+  return embedding_scratch(ids, vocabulary, g.shape(dy).back(), g.dtype(dy)).bytes;
 }
 
 }  // namespace
@@ -74,6 +78,35 @@ const OpDef embedding_grad_op = {.name = "embedding_grad",
                                  .flops = flops_grad,
                                  .workspace = workspace_grad,
                                  .cpu = embedding_grad_cpu};
+
+EmbeddingScratch embedding_scratch(int64_t n, int64_t vocabulary, int64_t hidden, DType dtype) {
+  using S = EmbeddingScratch;
+  const auto pieces = [](int64_t items, int64_t size) {
+    return items / size + (items % size != 0 ? 1 : 0);
+  };
+  S s;
+  if (n == 0) {
+    return s;
+  }
+  // Whole multiples of kRankTile.
+  s.tile = checked_mul(pieces(pieces(n, S::kMostTiles), S::kRankTile), S::kRankTile);
+  s.tiles = pieces(n, s.tile);
+  const auto take = [&s](int64_t items, int64_t size) {
+    const int64_t at = s.bytes;
+    s.bytes = round_up(checked_add(at, checked_mul(items, size)), 16);
+    return at;
+  };
+  const int64_t word = sizeof(uint32_t);
+  const int64_t sum = dtype == DType::f64 ? sizeof(double) : sizeof(float);
+  s.totals = take(vocabulary, word);
+  s.counts = take(checked_mul(s.tiles, vocabulary), word);
+  s.bases = take(checked_add(vocabulary, 1), word);
+  s.ranks = take(n, word);
+  s.order = take(n, word);
+  s.rows = take(n, word);
+  s.partials = take(checked_mul(checked_mul(pieces(n, S::kRunTile), 2), hidden), sum);
+  return s;
+}
 
 ValueId embedding(Graph& graph, ValueId table, ValueId ids, int64_t padding) {
   return graph.emit(embedding_op, {table, ids}, EmbeddingAttrs{.padding = padding});

@@ -1,6 +1,6 @@
 #include "tensor/ops/update.h"
 
-#include <vector>
+#include "tensor/ops/update_measures.h"
 
 namespace lithe {
 namespace {
@@ -46,6 +46,19 @@ void expect_scalar(const InferContext& c, int i, std::string_view what) {
   }
 }
 
+// The last outputs of an update.
+void output_measures(InferContext& c, const UpdateMeasures& measures) {
+  if (!(measures.floor > 0)) {
+    c.fail("the floor {} under weights must be above 0", measures.floor);
+  }
+  if (measures.squares) {
+    c.output(state_dtype(c.dtype(0)), Shape{1});
+  }
+  if (measures.change != ChangeMetric::none) {
+    c.output(state_dtype(c.dtype(0)), Shape{1});
+  }
+}
+
 void infer_adamw(InferContext& c) {
   c.expect_inputs(6, 8);
   const auto attrs = c.attr<AdamWAttrs>();
@@ -71,6 +84,7 @@ void infer_adamw(InferContext& c) {
     }
     c.output(c.dtype(7), c.shape(7));
   }
+  output_measures(c, attrs.measures);
 }
 
 void infer_sgd(InferContext& c) {
@@ -101,6 +115,7 @@ void infer_sgd(InferContext& c) {
   if (c.has(5)) {
     expect_scalar(c, 5, "grad_scale");
   }
+  output_measures(c, attrs.measures);
 }
 
 void infer_accumulate(InferContext& c) {
@@ -158,10 +173,28 @@ double flops(const Graph& g, NodeId n) {
 
 double flops_clip_factor(const Graph& g, NodeId n) { return g.node(n).input_count + 3.0; }
 
-int64_t workspace_sum_squares(const Graph& g, NodeId n, DeviceKind) {
-  const int64_t elements = g.shape(g.in(n, 0)).numel();
-  const int64_t chunks = elements / kSumSquaresChunk + (elements % kSumSquaresChunk != 0 ? 1 : 0);
-  return checked_mul(chunks, sizeof(double));
+int64_t workspace_sums(const Graph& g, NodeId n) {
+  return checked_mul(update_chunks(g.shape(g.in(n, 0)).numel()), sizeof(ChunkSums));
+}
+
+template <typename Attributes>
+int64_t workspace_update(const Graph& g, NodeId n, DeviceKind) {
+  return g.attr<Attributes>(n).measures.any() ? workspace_sums(g, n) : 0;
+}
+
+int64_t workspace_sum_squares(const Graph& g, NodeId n, DeviceKind) { return workspace_sums(g, n); }
+
+// Of a node whose last outputs are the measures.
+UpdateOut out_of(const Graph& g, NodeId n, const UpdateMeasures& measures) {
+  UpdateOut out{.weight = g.output(n, 0)};
+  int next = g.node(n).output_count;
+  if (measures.change != ChangeMetric::none) {
+    out.change = g.output(n, --next);
+  }
+  if (measures.squares) {
+    out.squares = g.output(n, --next);
+  }
+  return out;
 }
 
 // Whatever calls these, they belong to the step's last phase.
@@ -184,31 +217,37 @@ class UpdatePhase {
 const OpDef adamw_op = {.name = "adamw",
                         .infer = infer_adamw,
                         .flops = flops<14>,
+                        .workspace = workspace_update<AdamWAttrs>,
                         .aliases = {{{Alias::mutate, 0, 0},
                                      {Alias::mutate, 1, 2},
                                      {Alias::mutate, 2, 3},
                                      {Alias::mutate, 3, 4},
                                      {Alias::mutate, 4, 7}}},
                         .cpu = adamw_cpu,
-                        .has_effect = true};
+                        .has_effect = true,
+                        .grouped = true};
 const OpDef sgd_op = {
     .name = "sgd",
     .infer = infer_sgd,
     .flops = flops<6>,
+    .workspace = workspace_update<SgdAttrs>,
     .aliases = {{{Alias::mutate, 0, 0}, {Alias::mutate, 1, 2}, {Alias::mutate, 2, 3}}},
     .cpu = sgd_cpu,
-    .has_effect = true};
+    .has_effect = true,
+    .grouped = true};
 const OpDef accumulate_op = {.name = "accumulate",
                              .infer = infer_accumulate,
                              .aliases = {{{Alias::mutate, 0, 0}}},
                              .cpu = accumulate_cpu,
-                             .has_effect = true};
+                             .has_effect = true,
+                             .grouped = true};
 const OpDef assign_op = {.name = "assign",
                          .infer = infer_assign,
                          .flops = flops<0>,
                          .aliases = {{{Alias::mutate, 0, 0}}},
                          .cpu = assign_cpu,
-                         .has_effect = true};
+                         .has_effect = true,
+                         .grouped = true};
 const OpDef clear_op = {.name = "clear",
                         .infer = infer_clear,
                         .flops = flops<0>,
@@ -219,25 +258,27 @@ const OpDef sum_squares_op = {.name = "sum_squares",
                               .infer = infer_sum_squares,
                               .flops = flops<2>,
                               .workspace = workspace_sum_squares,
-                              .cpu = sum_squares_cpu};
+                              .cpu = sum_squares_cpu,
+                              .grouped = true};
 const OpDef clip_factor_op = {.name = "clip_factor",
                               .infer = infer_clip_factor,
                               .flops = flops_clip_factor,
                               .cpu = clip_factor_cpu};
 
-void adamw(Graph& graph, const AdamWInputs& in, const AdamWAttrs& attrs) {
+UpdateOut adamw(Graph& graph, const AdamWInputs& in, const AdamWAttrs& attrs) {
   const UpdatePhase phase(graph);
-  graph.emit(adamw_op, {in.weight, in.gradient, in.m, in.v, in.step, in.lr, in.grad_scale, in.copy},
-             attrs);
+  const std::array inputs = {in.weight, in.gradient, in.m,          in.v,
+                             in.step,   in.lr,       in.grad_scale, in.copy};
+  return out_of(graph, graph.emit_node(adamw_op, inputs, attrs), attrs.measures);
 }
 
-ValueId sgd(Graph& graph, const SgdInputs& in, const SgdAttrs& attrs) {
+UpdateOut sgd(Graph& graph, const SgdInputs& in, const SgdAttrs& attrs) {
   const UpdatePhase phase(graph);
   const bool momentum = attrs.momentum != 0;
-  return graph.emit(sgd_op,
-                    {in.weight, in.gradient, momentum ? in.velocity : kNoValue,
-                     momentum ? in.step : kNoValue, in.lr, in.grad_scale},
-                    attrs);
+  const std::array inputs = {
+      in.weight, in.gradient,  momentum ? in.velocity : kNoValue, momentum ? in.step : kNoValue,
+      in.lr,     in.grad_scale};
+  return out_of(graph, graph.emit_node(sgd_op, inputs, attrs), attrs.measures);
 }
 
 ValueId accumulate(Graph& graph, ValueId sum, ValueId gradient) {

@@ -13,10 +13,35 @@ enum class AdamEpsilon : uint8_t {
   corrected,    // w -= lr m̂ / (sqrt(v̂) + eps), decay before the update (PyTorch)
   uncorrected,  // w -= lr sqrt(1-b2^t)/(1-b1^t) m / (sqrt(v) + eps), decay after it
 };
+// How far an update moves its weight: w is the weight before, dw its change before it is rounded to
+// the weight's dtype, n the number of elements. An empty weight does not move.
+enum class ChangeMetric : uint8_t {
+  none,
+  guarded,     // mean |dw| / max(|w|, floor)
+  relative,    // mean |dw| / |w|, SlimFit's own (arXiv 2305.18513): infinite or NaN where a w is 0
+  norm_ratio,  // sum |dw| / max(sum |w|, n floor)
+};
+// What an update measures on its way through memory; each asked for is an output, fp32 [1] (fp64
+// for fp64 weights), summed in a fixed order.
+struct UpdateMeasures {
+  bool squares = false;  // sum of squares of the gradient as it arrives, before grad_scale
+  ChangeMetric change = ChangeMetric::none;
+  double floor = 1e-3;
+
+  bool any() const { return squares || change != ChangeMetric::none; }
+  bool operator==(const UpdateMeasures&) const = default;
+};
+struct UpdateOut {
+  ValueId weight = kNoValue;   // the new one, in its slot
+  ValueId squares = kNoValue;  // kNoValue: not asked for
+  ValueId change = kNoValue;
+};
+
 struct AdamWAttrs {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0;  // decoupled: w -= lr wd w
   AdamEpsilon epsilon = AdamEpsilon::corrected;
+  UpdateMeasures measures = {};
 };
 // weight, m, v: slots of one shape (m, v fp32, or fp64 for fp64 weights); step: int64 [1] slot,
 // counted per tensor and only when it is updated; lr: fp32 [1] input; grad_scale: fp32 [1] factor
@@ -25,18 +50,19 @@ struct AdamWAttrs {
 struct AdamWInputs {
   ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue, copy = kNoValue;
 };
-void adamw(Graph& graph, const AdamWInputs& inputs, const AdamWAttrs& attrs);
+UpdateOut adamw(Graph& graph, const AdamWInputs& inputs, const AdamWAttrs& attrs);
 
 struct SgdAttrs {
   double momentum = 0, weight_decay = 0;  // decay is added to the gradient, as in PyTorch
   bool nesterov = false;
+  UpdateMeasures measures = {};
 };
 struct SgdInputs {
   ValueId weight, gradient, velocity = kNoValue, step = kNoValue, lr, grad_scale = kNoValue;
 };
 // velocity (slot) and step (int64 [1] slot) are needed with momentum; the first step sets velocity
-// = gradient. Returns the new weight.
-ValueId sgd(Graph& graph, const SgdInputs& inputs, const SgdAttrs& attrs);
+// = gradient.
+UpdateOut sgd(Graph& graph, const SgdInputs& inputs, const SgdAttrs& attrs);
 
 // sum += gradient, sum a slot: gradient accumulation over micro-batches. Returns the new sum's
 // value.
@@ -62,9 +88,6 @@ extern const OpDef adamw_op, sgd_op, accumulate_op, assign_op, clear_op, sum_squ
 struct ClipAttrs {
   double max_norm = 1;
 };
-// Partial sums are taken over this many elements, so the result depends on no split among threads.
-inline constexpr int64_t kSumSquaresChunk = 4096;
-
 void adamw_cpu(const KernelArgs& args);
 void sgd_cpu(const KernelArgs& args);
 void accumulate_cpu(const KernelArgs& args);

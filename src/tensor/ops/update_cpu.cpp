@@ -1,41 +1,12 @@
 #include <cmath>
 #include <cstring>
-#include <type_traits>
 
-#include "tensor/core/convert.h"
-#include "tensor/core/tensor.h"
 #include "tensor/ops/parallel.h"
-#include "tensor/ops/update.h"
+#include "tensor/ops/update_dtypes.h"
+#include "tensor/ops/update_measures.h"
 
 namespace lithe {
 namespace {
-
-// Calls f.operator()<T, G>(): G is T, or float for what was widened to fp32, or 16 bits beside fp32
-// (see the shape rules).
-template <typename F>
-void dispatch_pair(DType wide, DType narrow, std::string_view where, F&& f) {
-  dispatch_floating(wide, where, [&]<typename T>() {
-    if (narrow == dtype_of<T>::value) {
-      f.template operator()<T, T>();
-      return;
-    }
-    if constexpr (is_half_v<T>) {
-      if (narrow == DType::f32) {
-        f.template operator()<T, float>();
-        return;
-      }
-    }
-    if constexpr (std::is_same_v<T, float>) {
-      if (narrow == DType::bf16 || narrow == DType::f16) {
-        narrow == DType::bf16 ? f.template operator()<float, bf16>()
-                              : f.template operator()<float, f16>();
-        return;
-      }
-    }
-    throw ShapeError(where, "has no kernel for a {} tensor and a {} gradient; cast the gradient",
-                     dtype_name(wide), dtype_name(narrow));
-  });
-}
 
 double scalar(const TensorRef& t) {
   return t.dtype == DType::f64 ? *t.as<double>() : static_cast<double>(*t.as<float>());
@@ -70,6 +41,136 @@ void convert_into(const TensorRef& to, const TensorRef& from, std::string_view o
 // The factor on the gradient; 1 where none was given.
 double gradient_scale(const TensorRef& t) { return t.data == nullptr ? 1 : scalar(t); }
 
+void write_scalar(const TensorRef& to, double value) {
+  if (to.dtype == DType::f64) {
+    *to.as<double>() = value;
+  } else {
+    *to.as<float>() = static_cast<float>(value);
+  }
+}
+
+// The sums over [0, n) of what sum(begin, end) gives of a chunk, joined in order.
+template <typename Sum>
+ChunkSums sum_chunks(const KernelArgs& args, int64_t n, int64_t cost, const Sum& sum) {
+  auto* partial = static_cast<ChunkSums*>(args.workspace);
+  const int64_t chunks = update_chunks(n);
+  parallel_for(chunks, kUpdateChunk * cost, [&](int64_t begin, int64_t end) {
+    for (int64_t chunk = begin; chunk < end; ++chunk) {
+      partial[chunk] = sum(chunk * kUpdateChunk, std::min(n, (chunk + 1) * kUpdateChunk));
+    }
+  });
+  ChunkSums total;
+  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+    total.add(partial[chunk]);
+  }
+  return total;
+}
+
+// Runs update.run<kMeasured>(begin, end) over the weight, and writes the last outputs where
+// measures are asked for.
+template <typename Update>
+void run_update(const KernelArgs& args, const UpdateMeasures& measures, int64_t cost,
+                const Update& update) {
+  const int64_t n = args.out[0].numel();
+  if (!measures.any()) {
+    parallel_for(n, cost,
+                 [&](int64_t begin, int64_t end) { update.template run<false>(begin, end); });
+    return;
+  }
+  const ChunkSums total = sum_chunks(args, n, cost, [&](int64_t begin, int64_t end) {
+    return update.template run<true>(begin, end);
+  });
+  size_t next = args.out.size();
+  if (measures.change != ChangeMetric::none) {
+    write_scalar(args.out[--next], change_of(measures, total, n));
+  }
+  if (measures.squares) {
+    write_scalar(args.out[--next], total.squares);
+  }
+}
+
+// Both conventions are w = (w before - rate m / (sqrt(v) root + eps)) after.
+template <typename T, typename G>
+struct AdamW {
+  using A = acc_t<T>;
+  T* w;
+  const G* gradient;
+  A* m;
+  A* v;
+  A scale, beta1, beta2, rest1, rest2, eps, rate, root, before, after;
+  ChangeRule<A> rule;
+
+  template <bool kMeasured>
+  ChunkSums run(int64_t begin, int64_t end) const {
+    double squares = 0;
+    double moved = 0;
+    double size = 0;
+#pragma omp simd reduction(+ : squares, moved, size)
+    for (int64_t i = begin; i < end; ++i) {
+      const A arrived = static_cast<A>(gradient[i]);
+      const A old = static_cast<A>(w[i]);
+      const A g = scale * arrived;
+      const A m_new = beta1 * m[i] + rest1 * g;
+      const A v_new = beta2 * v[i] + rest2 * g * g;
+      const A step_size = rate * m_new / (std::sqrt(v_new) * root + eps);
+      const A w_new = (before * old - step_size) * after;
+      m[i] = m_new;
+      v[i] = v_new;
+      store(w[i], w_new);
+      if constexpr (kMeasured) {
+        squares += static_cast<double>(arrived) * static_cast<double>(arrived);
+        moved += static_cast<double>(rule.magnitude(old - w_new) / rule.under(old));
+        size += static_cast<double>(rule.magnitude(old));
+      }
+    }
+    return {squares, moved, size};
+  }
+};
+
+template <typename T, typename G>
+struct Sgd {
+  using A = acc_t<T>;
+  T* w;
+  const G* gradient;
+  A* velocity;  // null: no momentum
+  A lr, scale, decay, momentum;
+  A own, along;  // the step is along own g' + along velocity: nesterov's, or the velocity alone
+  bool first;
+  ChangeRule<A> rule;
+
+  template <bool kMeasured>
+  ChunkSums run(int64_t begin, int64_t end) const {
+    return velocity != nullptr ? run<kMeasured, true>(begin, end)
+                               : run<kMeasured, false>(begin, end);
+  }
+  template <bool kMeasured, bool kMomentum>
+  ChunkSums run(int64_t begin, int64_t end) const {
+    double squares = 0;
+    double moved = 0;
+    double size = 0;
+#pragma omp simd reduction(+ : squares, moved, size)
+    for (int64_t i = begin; i < end; ++i) {
+      const A arrived = static_cast<A>(gradient[i]);
+      const A old = static_cast<A>(w[i]);
+      const A g = scale * arrived + decay * old;
+      A direction = g;
+      if constexpr (kMomentum) {
+        const A now = first ? g : momentum * velocity[i] + g;
+        velocity[i] = now;
+        direction = own * g + along * now;
+      }
+      const A w_new = old - lr * direction;
+      store(w[i], w_new);
+      if constexpr (kMeasured) {
+        squares += static_cast<double>(arrived) * static_cast<double>(arrived);
+        moved += static_cast<double>(rule.magnitude(old - w_new) / rule.under(old));
+        size += static_cast<double>(rule.magnitude(old));
+      }
+    }
+    return {squares, moved, size};
+  }
+};
+
 }  // namespace
 
 void adamw_cpu(const KernelArgs& args) {
@@ -80,38 +181,28 @@ void adamw_cpu(const KernelArgs& args) {
   const double correction1 = 1 - std::pow(attrs.beta1, static_cast<double>(step));
   const double root2 = std::sqrt(1 - std::pow(attrs.beta2, static_cast<double>(step)));
   const bool corrected = attrs.epsilon == AdamEpsilon::corrected;
-  const double decay_factor = 1 - lr * attrs.weight_decay;
-  dispatch_pair(args.in[0].dtype, args.in[1].dtype, args.op, [&]<typename T, typename G>() {
+  const double decay = 1 - lr * attrs.weight_decay;
+  dispatch_update(args.in[0].dtype, args.in[1].dtype, args.op, [&]<typename T, typename G>() {
     using A = acc_t<T>;
-    T* w = args.out[0].as<T>();
-    const G* gradient = args.in[1].as<G>();
-    A* m = args.out[1].as<A>();
-    A* v = args.out[2].as<A>();
-    const A scale = static_cast<A>(gradient_scale(args.in[6]));
-    const A beta1 = static_cast<A>(attrs.beta1);
-    const A beta2 = static_cast<A>(attrs.beta2);
-    const A rest1 = static_cast<A>(1 - attrs.beta1);
-    const A rest2 = static_cast<A>(1 - attrs.beta2);
-    const A eps = static_cast<A>(attrs.eps);
-    // Both conventions are w = (w before - rate m / (sqrt(v) root + eps)) after.
-    const A rate = static_cast<A>(corrected ? lr / correction1 : lr * root2 / correction1);
-    const A root = static_cast<A>(corrected ? 1 / root2 : 1);
-    const A before = static_cast<A>(corrected ? decay_factor : 1);
-    const A after = static_cast<A>(corrected ? 1 : decay_factor);
-    parallel_for(args.out[0].numel(), 8, [=](int64_t begin, int64_t end) {
-#pragma omp simd
-      for (int64_t i = begin; i < end; ++i) {
-        const A g = scale * static_cast<A>(gradient[i]);
-        const A m_new = beta1 * m[i] + rest1 * g;
-        const A v_new = beta2 * v[i] + rest2 * g * g;
-        const A step_size = rate * m_new / (std::sqrt(v_new) * root + eps);
-        m[i] = m_new;
-        v[i] = v_new;
-        store(w[i], (before * static_cast<A>(w[i]) - step_size) * after);
-      }
-    });
+    run_update(
+        args, attrs.measures, 8,
+        AdamW<T, G>{.w = args.out[0].as<T>(),
+                    .gradient = args.in[1].as<G>(),
+                    .m = args.out[1].as<A>(),
+                    .v = args.out[2].as<A>(),
+                    .scale = static_cast<A>(gradient_scale(args.in[6])),
+                    .beta1 = static_cast<A>(attrs.beta1),
+                    .beta2 = static_cast<A>(attrs.beta2),
+                    .rest1 = static_cast<A>(1 - attrs.beta1),
+                    .rest2 = static_cast<A>(1 - attrs.beta2),
+                    .eps = static_cast<A>(attrs.eps),
+                    .rate = static_cast<A>(corrected ? lr / correction1 : lr * root2 / correction1),
+                    .root = static_cast<A>(corrected ? 1 / root2 : 1),
+                    .before = static_cast<A>(corrected ? decay : 1),
+                    .after = static_cast<A>(corrected ? 1 : decay),
+                    .rule = ChangeRule<A>(attrs.measures)});
   });
-  if (args.out.size() > 4) {
+  if (args.in.size() > 7 && args.in[7].data != nullptr) {
     convert_into(args.out[4], args.out[0], args.op);
   }
 }
@@ -127,39 +218,20 @@ void sgd_cpu(const KernelArgs& args) {
     first = step == 0;
     ++step;
   }
-  dispatch_pair(args.in[0].dtype, args.in[1].dtype, args.op, [&]<typename T, typename G>() {
+  dispatch_update(args.in[0].dtype, args.in[1].dtype, args.op, [&]<typename T, typename G>() {
     using A = acc_t<T>;
-    T* w = args.out[0].as<T>();
-    const G* gradient = args.in[1].as<G>();
-    const A lr = static_cast<A>(scalar(args.in[4]));
-    const A scale = static_cast<A>(gradient_scale(args.in[5]));
-    const A decay = static_cast<A>(attrs.weight_decay);
-    if (!has_momentum) {
-      parallel_for(args.out[0].numel(), 4, [=](int64_t begin, int64_t end) {
-#pragma omp simd
-        for (int64_t i = begin; i < end; ++i) {
-          const A old = static_cast<A>(w[i]);
-          const A g = scale * static_cast<A>(gradient[i]) + decay * old;
-          store(w[i], old - lr * g);
-        }
-      });
-      return;
-    }
-    A* velocity = args.out[1].as<A>();
-    const A momentum = static_cast<A>(attrs.momentum);
-    // The step is along g' + look_ahead * velocity: nesterov's correction, or the velocity alone.
-    const A own = attrs.nesterov ? A(1) : A(0);
-    const A along = attrs.nesterov ? momentum : A(1);
-    parallel_for(args.out[0].numel(), 6, [=](int64_t begin, int64_t end) {
-#pragma omp simd
-      for (int64_t i = begin; i < end; ++i) {
-        const A old = static_cast<A>(w[i]);
-        const A g = scale * static_cast<A>(gradient[i]) + decay * old;
-        const A moved = first ? g : momentum * velocity[i] + g;
-        velocity[i] = moved;
-        store(w[i], old - lr * (own * g + along * moved));
-      }
-    });
+    run_update(args, attrs.measures, has_momentum ? 6 : 4,
+               Sgd<T, G>{.w = args.out[0].as<T>(),
+                         .gradient = args.in[1].as<G>(),
+                         .velocity = has_momentum ? args.out[1].as<A>() : nullptr,
+                         .lr = static_cast<A>(scalar(args.in[4])),
+                         .scale = static_cast<A>(gradient_scale(args.in[5])),
+                         .decay = static_cast<A>(attrs.weight_decay),
+                         .momentum = static_cast<A>(attrs.momentum),
+                         .own = attrs.nesterov ? A(1) : A(0),
+                         .along = attrs.nesterov ? static_cast<A>(attrs.momentum) : A(1),
+                         .first = first,
+                         .rule = ChangeRule<A>(attrs.measures)});
   });
 }
 
@@ -167,7 +239,7 @@ void accumulate_cpu(const KernelArgs& args) {
   const TensorRef& sum = args.out[0];
   const TensorRef& gradient = args.in[1];
   // Here the sum may be the wider one.
-  dispatch_pair(gradient.dtype, sum.dtype, args.op, [&]<typename T, typename S>() {
+  dispatch_update(gradient.dtype, sum.dtype, args.op, [&]<typename T, typename S>() {
     const T* x = gradient.as<T>();
     S* s = sum.as<S>();
     parallel_for(sum.numel(), 2, [=](int64_t begin, int64_t end) {
@@ -188,28 +260,18 @@ void clear_cpu(const KernelArgs& args) {
 }
 
 void sum_squares_cpu(const KernelArgs& args) {
-  const int64_t n = args.in[0].numel();
-  const int64_t chunks = (n + kSumSquaresChunk - 1) / kSumSquaresChunk;
-  double* partial = static_cast<double*>(args.workspace);
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     const T* x = args.in[0].as<T>();
-    parallel_for(chunks, kSumSquaresChunk, [=](int64_t begin, int64_t end) {
-      for (int64_t chunk = begin; chunk < end; ++chunk) {
-        const int64_t last = std::min(n, (chunk + 1) * kSumSquaresChunk);
-        double sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = chunk * kSumSquaresChunk; i < last; ++i) {
-          const double value = static_cast<double>(static_cast<acc_t<T>>(x[i]));
-          sum += value * value;
-        }
-        partial[chunk] = sum;
+    const auto sum = [=](int64_t begin, int64_t end) {
+      double squares = 0;
+#pragma omp simd reduction(+ : squares)
+      for (int64_t i = begin; i < end; ++i) {
+        const double value = static_cast<double>(static_cast<acc_t<T>>(x[i]));
+        squares += value * value;
       }
-    });
-    double total = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-      total += partial[chunk];
-    }
-    *args.out[0].as<acc_t<T>>() = static_cast<acc_t<T>>(total);
+      return ChunkSums{.squares = squares};
+    };
+    write_scalar(args.out[0], sum_chunks(args, args.in[0].numel(), 1, sum).squares);
   });
 }
 

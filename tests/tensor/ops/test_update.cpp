@@ -14,7 +14,7 @@
 namespace lithe {
 namespace {
 
-Kernel cpu(const OpDef& op) { return op.cpu; }
+DeviceKernel cpu(const OpDef& op) { return {op.cpu}; }
 
 Tensor scalar(double value, DType dtype = DType::f32) {
   return Tensor::from(Shape{1}, std::vector<double>{value}).to(dtype);
@@ -345,6 +345,140 @@ TEST_CASE("sum of squares: any length, the same bits on any number of threads") 
     CHECK(one[0] == static_cast<double>(static_cast<float>(one64[0])));
     CHECK(std::abs(one64[0] - static_cast<double>(exact)) <= 1e-14 * static_cast<double>(exact));
   }
+}
+
+TEST_CASE("updates measure the gradient and how far the weight moves, on any number of threads") {
+  const int64_t n = 20011;
+  const Tensor weight = random_tensor({n}, 1);
+  const Tensor gradient = random_tensor({n}, 2);
+  SlotTable slots;
+  const auto slot = [&](const char* name, DType dtype, Shape shape) {
+    return slots.add({.name = name, .dtype = dtype, .shape = shape, .kind = SlotKind::state});
+  };
+  const SlotId w = slot("w", DType::f32, {n});
+  const SlotId m = slot("m", DType::f32, {n});
+  const SlotId v = slot("v", DType::f32, {n});
+  const SlotId step = slot("step", DType::i64, {1});
+  const SlotId copy = slot("copy", DType::bf16, {n});
+  const auto run_once = [&](bool adam, bool with_copy, const UpdateMeasures& measures) {
+    Graph g(slots);
+    const ValueId in = g.input("gradient", DType::f32, {n});
+    const ValueId lr = g.input("lr", DType::f32, {1});
+    const ValueId scale = g.input("scale", DType::f32, {1});
+    const UpdateOut out =
+        adam ? adamw(g,
+                     {.weight = g.leaf(w),
+                      .gradient = in,
+                      .m = g.leaf(m),
+                      .v = g.leaf(v),
+                      .step = g.leaf(step),
+                      .lr = lr,
+                      .grad_scale = scale,
+                      .copy = with_copy ? g.leaf(copy) : kNoValue},
+                     {.weight_decay = 0.1, .measures = measures})
+             : sgd(g, {.weight = g.leaf(w), .gradient = in, .lr = lr, .grad_scale = scale},
+                   {.measures = measures});
+    CHECK((out.squares != kNoValue) == measures.squares);
+    CHECK((out.change != kNoValue) == (measures.change != ChangeMetric::none));
+    std::vector<ValueId> wanted;
+    for (const ValueId x : {out.squares, out.change}) {
+      if (x != kNoValue) {
+        g.mark_output(x, fmt::format("out{}", x));
+        wanted.push_back(x);
+      }
+    }
+    verify(g, "building");
+    const Plan plan = make_plan(g, DeviceKind::cpu);
+    Executor executor(cpu_memory(), cpu, slots);
+    const Program program = executor.bind(g, plan);
+    for (const SlotId s : {m, v, step, copy}) {
+      executor.write_slot(s, Tensor(slots[s].dtype, slots[s].shape));
+    }
+    executor.write_slot(w, weight);
+    executor.write(program, in, gradient);
+    executor.write(program, lr, scalar(0.01));
+    executor.write(program, scale, scalar(0.5));
+    executor.run_poisoned(program);
+    std::vector<double> result = values(executor.read_slot(w));
+    if (with_copy) {
+      CHECK(values(executor.read_slot(copy)) == values(executor.read_slot(w).to(DType::bf16)));
+    }
+    for (const ValueId x : wanted) {
+      result.push_back(values(executor.read(program, x))[0]);
+    }
+    return result;
+  };
+  const auto before = values(weight);
+  long double squares = 0;
+  for (const double g : values(gradient)) {
+    squares += static_cast<long double>(g) * g;
+  }
+  for (const bool adam : {true, false}) {
+    const auto plain = run_once(adam, false, {});
+    for (const ChangeMetric metric : {ChangeMetric::none, ChangeMetric::guarded,
+                                      ChangeMetric::relative, ChangeMetric::norm_ratio}) {
+      for (const bool with_copy : {false, adam}) {
+        CAPTURE(adam);
+        CAPTURE(static_cast<int>(metric));
+        const UpdateMeasures measures{.squares = true, .change = metric, .floor = 0.1};
+        const int threads = omp_get_max_threads();
+        omp_set_num_threads(1);
+        const auto got = run_once(adam, with_copy, measures);
+        omp_set_num_threads(3);
+        CHECK(run_once(adam, with_copy, measures) == got);
+        omp_set_num_threads(threads);
+        const auto elements = static_cast<size_t>(n);
+        // Measuring changes nothing.
+        CHECK(std::equal(plain.begin(), plain.end(), got.begin()));
+        CHECK(got[elements] == doctest::Approx(static_cast<double>(squares)).epsilon(1e-6));
+        double moved = 0;
+        double size = 0;
+        for (size_t i = 0; i < elements; ++i) {
+          const double dw = std::abs(got[i] - before[i]);
+          const double of = std::abs(before[i]);
+          moved += metric == ChangeMetric::guarded    ? dw / std::max(of, 0.1)
+                   : metric == ChangeMetric::relative ? dw / of
+                                                      : dw;
+          size += of;
+        }
+        if (metric == ChangeMetric::none) {
+          CHECK(got.size() == elements + 1);
+        } else {
+          const double wanted =
+              metric == ChangeMetric::norm_ratio ? moved / size : moved / static_cast<double>(n);
+          CHECK(got[elements + 1] == doctest::Approx(wanted).epsilon(1e-5));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the change of zero weights is finite where it is guarded, as the original's where not") {
+  const auto change_of_zeros = [](ChangeMetric metric, double gradient) {
+    SlotTable slots;
+    const SlotId w =
+        slots.add({.name = "w", .dtype = DType::f32, .shape = {2}, .kind = SlotKind::state});
+    Graph g(slots);
+    const ValueId in = g.input("gradient", DType::f32, {2});
+    const ValueId lr = g.input("lr", DType::f32, {1});
+    const UpdateOut out = sgd(g, {.weight = g.leaf(w), .gradient = in, .lr = lr},
+                              {.measures = {.change = metric, .floor = 0.5}});
+    g.mark_output(out.change, "change");
+    const Plan plan = make_plan(g, DeviceKind::cpu);
+    Executor executor(cpu_memory(), cpu, slots);
+    const Program program = executor.bind(g, plan);
+    executor.write_slot(w, Tensor(DType::f32, {2}));
+    executor.write(program, in,
+                   Tensor::from(Shape{2}, std::vector<double>{gradient, gradient}).to(DType::f32));
+    executor.write(program, lr, scalar(0.25));
+    executor.run(program);
+    return values(executor.read(program, out.change))[0];
+  };
+  CHECK(change_of_zeros(ChangeMetric::guarded, 1) == 0.5);
+  CHECK(change_of_zeros(ChangeMetric::norm_ratio, 1) == 0.5);
+  CHECK(change_of_zeros(ChangeMetric::guarded, 0) == 0);
+  CHECK(std::isinf(change_of_zeros(ChangeMetric::relative, 1)));
+  CHECK(std::isnan(change_of_zeros(ChangeMetric::relative, 0)));
 }
 
 TEST_CASE("clip factor: global norm, min(1, max / (norm + 1e-6)), NaN and infinity are passed on") {
