@@ -10,6 +10,14 @@ struct Size {
   int groups = 1;
 };
 
+ValueId emit(Graph& g, const OpDef& op, std::span<const ValueId> in, const Size& s) {
+  if (&op == &layer_norm_op) {
+    return layer_norm(g, in[0], in[1], in[2], s.eps);
+  }
+  return &op == &rms_norm_op ? rms_norm(g, in[0], in[1], s.eps)
+                             : group_norm(g, in[0], in[1], in[2], s.groups, s.eps);
+}
+
 void add(std::vector<Case>& cases, const OpDef& op, std::span<const Size> sizes) {
   for (const Size& s : sizes) {
     const Shape parameter = {s.shape.back()};
@@ -25,16 +33,33 @@ void add(std::vector<Case>& cases, const OpDef& op, std::span<const Size> sizes)
                      .name = fmt::format("{} groups {} eps {}", s.shape, s.groups, s.eps),
                      .inputs = inputs,
                      .build = [s, which = &op](Graph& g, std::span<const ValueId> in) {
-                       ValueId y = kNoValue;
-                       if (which == &layer_norm_op) {
-                         y = layer_norm(g, in[0], in[1], in[2], s.eps);
-                       } else if (which == &rms_norm_op) {
-                         y = rms_norm(g, in[0], in[1], s.eps);
-                       } else {
-                         y = group_norm(g, in[0], in[1], in[2], s.groups, s.eps);
-                       }
-                       return std::vector<ValueId>{y};
+                       return std::vector<ValueId>{emit(g, *which, in, s)};
                      }});
+  }
+}
+
+// Layer norm with some inputs frozen: each set of wanted gradients has its own backward op.
+void add_frozen(std::vector<Case>& cases) {
+  struct Wanted {
+    const char* name;
+    bool x, gamma, beta;
+  };
+  for (const Wanted& w :
+       {Wanted{"x", true, false, false}, Wanted{"gamma beta", false, true, true},
+        Wanted{"gamma", false, true, false}, Wanted{"beta", false, false, true},
+        Wanted{"x gamma", true, true, false}, Wanted{"x beta", true, false, true}}) {
+    for (const int64_t size : {7, 64, 384}) {
+      const Shape parameter = {size};
+      cases.push_back({.op = &layer_norm_op,
+                       .name = fmt::format("67x{} wanted {}", size, w.name),
+                       .inputs = {{.shape = {67, size}, .differentiable = w.x},
+                                  {.shape = parameter, .differentiable = w.gamma},
+                                  {.shape = parameter, .differentiable = w.beta}},
+                       .build = [](Graph& g, std::span<const ValueId> in) {
+                         return std::vector<ValueId>{
+                             emit(g, layer_norm_op, in, {.shape = {}, .eps = 1e-5})};
+                       }});
+    }
   }
 }
 
@@ -57,6 +82,7 @@ void add_norm_cases(std::vector<Case>& cases) {
       {{1, 1}, 0.5},
   };
   add(cases, layer_norm_op, rows);
+  add_frozen(cases);
   add(cases, rms_norm_op, rows);
   const Size images[] = {
       {{1, 6}, 1e-5, 2},

@@ -1,5 +1,7 @@
 #include "tensor/ops/activation.h"
 
+#include "tensor/ops/column_sum.h"
+
 namespace lithe {
 namespace {
 
@@ -14,6 +16,21 @@ void infer_grad(InferContext& c) {
   c.expect_same_dtype(0, 1);
   c.expect_shape(1, c.shape(0), "the kept tensor");
   c.output(c.dtype(0), c.shape(0));
+  if (c.attr<ActivationAttrs>().column_sum) {
+    if (c.shape(0).rank() < 1) {
+      c.fail("dy is a scalar; sums by column want [..., columns]");
+    }
+    c.output(c.dtype(0), {c.shape(0).back()});
+  }
+}
+
+int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind) {
+  if (!g.attr<ActivationAttrs>(n).column_sum) {
+    return 0;
+  }
+  const Shape& dy = g.shape(g.in(n, 0));
+  const int64_t size = g.dtype(g.in(n, 0)) == DType::f64 ? 8 : 4;
+  return row_chunks(dy.product(0, dy.rank() - 1)) * dy.back() * size;
 }
 
 bool keeps_output(Activation kind) {
@@ -47,6 +64,7 @@ const OpDef tanh_op = unary("tanh");
 const OpDef sigmoid_op = unary("sigmoid");
 const OpDef activation_grad_op = {.name = "activation_grad",
                                   .infer = infer_grad,
+                                  .workspace = workspace_grad,
                                   .aliases = {{{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}}},
                                   .cpu = activation_grad_cpu};
 

@@ -19,11 +19,14 @@ std::string_view activation_name(Activation kind);  // its name in Hugging Face 
 ValueId activation(Graph& graph, ValueId x, Activation kind);
 
 extern const OpDef gelu_op, gelu_tanh_op, quick_gelu_op, silu_op, relu_op, tanh_op, sigmoid_op;
-// dx from (dy, kept), kept being x or y as above; attributes: ActivationAttrs.
+// dx from (dy, kept), kept being x or y as above; attributes: ActivationAttrs. Where column_sum is
+// set, a second output [columns] is the sum of dx over all leading dimensions: the gradient of the
+// bias that was added to x.
 extern const OpDef activation_grad_op;
 
 struct ActivationAttrs {
   Activation kind = Activation::none;
+  bool column_sum = false;  // of activation_grad
 };
 
 void activation_cpu(const KernelArgs& args);

@@ -1,6 +1,7 @@
 #include "tensor/core/tensor.h"
 #include "tensor/ops/activation.h"
 #include "tensor/ops/activation_math.h"
+#include "tensor/ops/column_sum.h"
 #include "tensor/ops/parallel.h"
 
 namespace lithe {
@@ -36,6 +37,9 @@ void activation_grad_cpu(const KernelArgs& args) {
         }
       });
     });
+    if (args.attr<ActivationAttrs>().column_sum) {
+      sum_rows(args, args.out[0], args.out[1]);
+    }
   });
 }
 

@@ -1,5 +1,6 @@
 #include "tensor/core/tensor.h"
-#include "tensor/ops/activation_math.h"
+#include "tensor/ops/cuda_activation.h"
+#include "tensor/ops/cuda_column_sum.h"
 #include "tensor/ops/cuda_map.h"
 #include "tensor/ops/kernels_cuda.h"
 
@@ -8,16 +9,24 @@ namespace {
 
 using namespace device;
 
-template <Activation kKind, typename T>
-struct Activate {
-  __device__ T operator()(T x) const { return narrow<T>(activate<kKind>(widen<acc_t<T>>(x))); }
-};
-
-template <Activation kKind, typename T>
-struct ActivateBackward {
-  __device__ T operator()(T dy, T kept) const {
-    using A = acc_t<T>;
-    return narrow<T>(widen<A>(dy) * activation_slope<kKind>(widen<A>(kept)));
+// dx and its sums by column in one pass: column_sum (cuda_column_sum.h) walks over dy.
+template <Activation kKind, int kVector, typename T>
+struct BackwardTerm {
+  const T* dy;
+  const T* kept;
+  T* dx;
+  int64_t columns;
+  __device__ void add(int64_t row, int64_t column, acc_t<T> (&sums)[1][kVector]) const {
+    const int64_t at = row * columns + column;
+    const Pack<T, kVector> upstream = load<kVector>(dy + at);
+    const Pack<T, kVector> x = load<kVector>(kept + at);
+    Pack<T, kVector> out;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      out.at[j] = ActivateBackward<kKind, T>{}(upstream.at[j], x.at[j]);
+      sums[0][j] += widen<acc_t<T>>(out.at[j]);
+    }
+    store(dx + at, out);
   }
 };
 
@@ -32,8 +41,19 @@ void activation_cuda(const KernelArgs& args) {
 }
 
 void activation_grad_cuda(const KernelArgs& args) {
+  const auto attrs = args.attr<ActivationAttrs>();
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
-    dispatch_activation(args.attr<ActivationAttrs>().kind, [&]<Activation kKind>() {
+    dispatch_activation(attrs.kind, [&]<Activation kKind>() {
+      if (attrs.column_sum) {
+        const Shape& shape = args.in[0].shape;
+        const auto term = [&]<int kVector>() {
+          return BackwardTerm<kKind, kVector, T>{args.in[0].as<T>(), args.in[1].as<T>(),
+                                                 args.out[0].as<T>(), shape.back()};
+        };
+        column_sum<1, T>(args, shape.product(0, shape.rank() - 1), shape.back(), term,
+                         args.out[1].as<T>(), static_cast<T*>(nullptr));
+        return;
+      }
       map(args, args.out[0].numel(), ActivateBackward<kKind, T>{}, args.out[0].as<T>(),
           args.in[0].as<T>(), args.in[1].as<T>());
     });

@@ -4,13 +4,16 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "tensor/core/convert.h"
+#include "tensor/core/tensor.h"
+#include "tensor/graph/op.h"
 #include "tensor/ops/parallel.h"
 
 namespace lithe {
 
 // How many ranges of rows are summed apart. It depends on the number of rows only, so the result
 // does not depend on the number of threads.
-inline int64_t row_chunks(int64_t rows) { return std::clamp<int64_t>(rows / 64, 1, 64); }
+inline int64_t row_chunks(int64_t rows) { return std::clamp<int64_t>(rows / 64, 1, 256); }
 
 // add(row_begin, row_end, sums) adds a range of rows to sums [columns], which starts at zero;
 // store(column, total) takes the results. `partial` holds row_chunks(rows) * columns elements;
@@ -36,6 +39,28 @@ void column_sum(int64_t rows, int64_t columns, int64_t cost, A* partial, Add&& a
     for (int64_t c = begin; c < end; ++c) {
       store(c, partial[c]);
     }
+  });
+}
+
+// to [columns] = sum over the rows of from [..., columns]; partial sums in the call's workspace.
+inline void sum_rows(const KernelArgs& args, const TensorRef& from, const TensorRef& to) {
+  const int64_t rows = from.shape.product(0, from.shape.rank() - 1);
+  const int64_t columns = from.shape.back();
+  dispatch_floating(from.dtype, args.op, [&]<typename T>() {
+    using A = acc_t<T>;
+    const T* dy = from.as<T>();
+    T* db = to.as<T>();
+    const auto add = [=](int64_t begin, int64_t end, A* sums) {
+      for (int64_t r = begin; r < end; ++r) {
+        const T* row = dy + r * columns;
+#pragma omp simd
+        for (int64_t c = 0; c < columns; ++c) {
+          sums[c] += static_cast<A>(row[c]);
+        }
+      }
+    };
+    column_sum(rows, columns, columns, static_cast<A*>(args.workspace), add,
+               [=](int64_t c, A total) { db[c] = T(total); });
   });
 }
 

@@ -9,7 +9,7 @@ namespace lithe::device {
 
 inline constexpr int kColumnLanes = 32;     // threads of a block along the columns
 inline constexpr int kColumnSlices = 8;     // and along the rows
-inline constexpr int64_t kMostChunks = 64;  // ranges of rows
+inline constexpr int64_t kMostChunks = 256;  // ranges of rows
 
 // `term.add(row, column, sums)` adds kSums terms of each of kVector columns; sums[s][j].
 template <int kVector, int kSums, typename A, typename Term>

@@ -10,7 +10,7 @@ namespace lithe::device {
 template <typename Params>
 void launch_shared(const KernelArgs& args, void (*kernel)(Params), unsigned blocks, int threads,
                    size_t shared_bytes, const Params& params) {
-  constexpr size_t kAlwaysAllowed = 48 * 1024;
+  constexpr size_t kAlwaysAllowed = 32 * 1024;  // 48 KiB, less what a kernel declares by itself
   if (shared_bytes > kAlwaysAllowed) {
     cuda_check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)),

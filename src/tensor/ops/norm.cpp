@@ -2,37 +2,15 @@
 
 #include "tensor/ops/column_sum.h"
 #include "tensor/ops/matmul.h"
+#include "tensor/ops/norm_shapes.h"
+#include "tensor/ops/residual_norm.h"
 
 namespace lithe {
 namespace {
 
-DType statistics_dtype(DType t) { return t == DType::f64 ? DType::f64 : DType::f32; }
-
-Shape rows_of(const Shape& x) { return {x.product(0, x.rank() - 1)}; }
-
-void expect_rows(InferContext& c, int i) {
-  c.expect_floating(i);
-  if (c.shape(i).rank() < 1) {
-    c.fail("input {} is a scalar; [..., H] is wanted", i);
-  }
-}
-
-void expect_parameter(InferContext& c, int i, const char* name) {
-  c.expect_same_dtype(0, i);
-  c.expect_shape(i, {c.shape(0).back()}, name);
-}
-
-void expect_statistics(InferContext& c, int i, const char* name) {
-  c.expect_shape(i, rows_of(c.shape(0)), name);
-  if (c.dtype(i) != statistics_dtype(c.dtype(0))) {
-    c.fail("{} is {}, {} wanted", name, dtype_name(c.dtype(i)),
-           dtype_name(statistics_dtype(c.dtype(0))));
-  }
-}
-
 // dy and x, as every backward op starts.
 void expect_gradient_pair(InferContext& c) {
-  expect_rows(c, 0);
+  expect_norm_rows(c, 0);
   c.expect_same_dtype(0, 1);
   c.expect_shape(1, c.shape(0), "x");
 }
@@ -45,28 +23,28 @@ double elements(const Graph& g, NodeId n) {
 
 void infer_layer_norm(InferContext& c) {
   c.expect_inputs(3);
-  expect_rows(c, 0);
-  expect_parameter(c, 1, "gamma");
-  expect_parameter(c, 2, "beta");
+  expect_norm_rows(c, 0);
+  expect_norm_parameter(c, 1, "gamma");
+  expect_norm_parameter(c, 2, "beta");
   c.output(c.dtype(0), c.shape(0));
-  c.output(statistics_dtype(c.dtype(0)), rows_of(c.shape(0)));
-  c.output(statistics_dtype(c.dtype(0)), rows_of(c.shape(0)));
+  c.output(norm_statistics_dtype(c.dtype(0)), norm_rows(c.shape(0)));
+  c.output(norm_statistics_dtype(c.dtype(0)), norm_rows(c.shape(0)));
 }
 
 void infer_layer_norm_dx(InferContext& c) {
   c.expect_inputs(5);
   expect_gradient_pair(c);
-  expect_statistics(c, 2, "mean");
-  expect_statistics(c, 3, "rstd");
-  expect_parameter(c, 4, "gamma");
+  expect_norm_statistics(c, 2, "mean");
+  expect_norm_statistics(c, 3, "rstd");
+  expect_norm_parameter(c, 4, "gamma");
   c.output(c.dtype(0), c.shape(0));
 }
 
 void infer_layer_norm_dgamma(InferContext& c) {
   c.expect_inputs(4);
   expect_gradient_pair(c);
-  expect_statistics(c, 2, "mean");
-  expect_statistics(c, 3, "rstd");
+  expect_norm_statistics(c, 2, "mean");
+  expect_norm_statistics(c, 3, "rstd");
   c.output(c.dtype(0), {c.shape(0).back()});
   if (c.attr<NormGradAttrs>().with_beta) {
     c.output(c.dtype(0), {c.shape(0).back()});
@@ -79,7 +57,20 @@ void grad_layer_norm(GradContext& c) {
   if (dy == kNoValue) {
     return;
   }
-  if (c.wants(1)) {
+  if (c.wants(0) && (c.wants(1) || c.wants(2))) {
+    const std::array<ValueId, 5> inputs = {dy, c.in(0), c.out(1), c.out(2), c.in(1)};
+    const NodeId n =
+        g.emit_node(residual_norm_grad_op, inputs,
+                    ResidualNormGradAttrs{.sum = true, .gamma = c.wants(1), .beta = c.wants(2)});
+    int output = 0;
+    for (const int i : {0, 1, 2}) {
+      if (c.wants(i)) {
+        c.set(i, g.output(n, output++));
+      }
+    }
+  } else if (c.wants(0)) {
+    c.set(0, g.emit(layer_norm_dx_op, {dy, c.in(0), c.out(1), c.out(2), c.in(1)}));
+  } else if (c.wants(1)) {
     const std::array<ValueId, 4> inputs = {dy, c.in(0), c.out(1), c.out(2)};
     const NodeId n =
         g.emit_node(layer_norm_dgamma_op, inputs, NormGradAttrs{.with_beta = c.wants(2)});
@@ -90,33 +81,30 @@ void grad_layer_norm(GradContext& c) {
   } else if (c.wants(2)) {
     c.set(2, g.emit(bias_grad_op, {dy}));  // reads no x
   }
-  if (c.wants(0)) {
-    c.set(0, g.emit(layer_norm_dx_op, {dy, c.in(0), c.out(1), c.out(2), c.in(1)}));
-  }
 }
 
 // ---- RMS norm
 
 void infer_rms_norm(InferContext& c) {
   c.expect_inputs(2);
-  expect_rows(c, 0);
-  expect_parameter(c, 1, "gamma");
+  expect_norm_rows(c, 0);
+  expect_norm_parameter(c, 1, "gamma");
   c.output(c.dtype(0), c.shape(0));
-  c.output(statistics_dtype(c.dtype(0)), rows_of(c.shape(0)));
+  c.output(norm_statistics_dtype(c.dtype(0)), norm_rows(c.shape(0)));
 }
 
 void infer_rms_norm_dx(InferContext& c) {
   c.expect_inputs(4);
   expect_gradient_pair(c);
-  expect_statistics(c, 2, "rstd");
-  expect_parameter(c, 3, "gamma");
+  expect_norm_statistics(c, 2, "rstd");
+  expect_norm_parameter(c, 3, "gamma");
   c.output(c.dtype(0), c.shape(0));
 }
 
 void infer_rms_norm_dgamma(InferContext& c) {
   c.expect_inputs(3);
   expect_gradient_pair(c);
-  expect_statistics(c, 2, "rstd");
+  expect_norm_statistics(c, 2, "rstd");
   c.output(c.dtype(0), {c.shape(0).back()});
 }
 

@@ -27,7 +27,8 @@ ValueId group_norm(Graph& graph, ValueId x, ValueId gamma, ValueId beta, int gro
 
 extern const OpDef layer_norm_op, rms_norm_op, group_norm_op;
 // Split gradients: dx, and the parameters' (dgamma, dbeta), so that freezing either drops its work;
-// beta's gradient alone (sum of dy) keeps nothing: bias_grad_op of matmul.h.
+// beta's gradient alone (sum of dy) keeps nothing: bias_grad_op of matmul.h. Layer norm's x and
+// parameters together are one pass: residual_norm_grad_op of residual_norm.h.
 extern const OpDef layer_norm_dx_op, layer_norm_dgamma_op, rms_norm_dx_op, rms_norm_dgamma_op,
     group_norm_dx_op, group_norm_dgamma_op;
 // Operands: forward (x, gamma, beta) -> (y, mean, rstd); dx (dy, x, mean, rstd, gamma) -> dx;

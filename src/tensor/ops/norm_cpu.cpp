@@ -3,6 +3,7 @@
 #include "tensor/core/tensor.h"
 #include "tensor/ops/column_sum.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/norm_rows.h"
 
 namespace lithe {
 namespace {
@@ -12,57 +13,6 @@ struct Rows {
   int64_t count;
   int64_t width;
 };
-
-template <typename A>
-A inverse(int64_t width) {
-  return width == 0 ? A(0) : A(1) / static_cast<A>(width);
-}
-
-template <typename T, typename A = acc_t<T>>
-void layer_norm_row(const T* x, const T* gamma, const T* beta, T* y, int64_t width, A eps, A* mean,
-                    A* rstd) {
-  A sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < width; ++i) {
-    sum += static_cast<A>(x[i]);
-  }
-  const A m = sum * inverse<A>(width);
-  A squares = 0;  // around the mean: the difference of two large sums would lose digits
-#pragma omp simd reduction(+ : squares)
-  for (int64_t i = 0; i < width; ++i) {
-    const A d = static_cast<A>(x[i]) - m;
-    squares += d * d;
-  }
-  const A r = A(1) / std::sqrt(squares * inverse<A>(width) + eps);
-#pragma omp simd
-  for (int64_t i = 0; i < width; ++i) {
-    const A scaled = (static_cast<A>(x[i]) - m) * r * static_cast<A>(gamma[i]);
-    y[i] = T(scaled + static_cast<A>(beta[i]));
-  }
-  *mean = m;
-  *rstd = r;
-}
-
-// With u = dy * gamma: dx = rstd (u - mean(u) - xhat mean(u xhat)).
-template <typename T, typename A = acc_t<T>>
-void layer_norm_dx_row(const T* dy, const T* x, const T* gamma, T* dx, int64_t width, A mean,
-                       A rstd) {
-  A sum = 0;
-  A dot = 0;
-#pragma omp simd reduction(+ : sum, dot)
-  for (int64_t i = 0; i < width; ++i) {
-    const A u = static_cast<A>(dy[i]) * static_cast<A>(gamma[i]);
-    sum += u;
-    dot += u * (static_cast<A>(x[i]) - mean);
-  }
-  const A shift = sum * inverse<A>(width);
-  const A slope = dot * inverse<A>(width) * rstd * rstd;
-#pragma omp simd
-  for (int64_t i = 0; i < width; ++i) {
-    const A u = static_cast<A>(dy[i]) * static_cast<A>(gamma[i]);
-    dx[i] = T(rstd * (u - shift - (static_cast<A>(x[i]) - mean) * slope));
-  }
-}
 
 }  // namespace
 
@@ -98,8 +48,14 @@ void layer_norm_dx_cpu(const KernelArgs& args) {
     T* dx = args.out[0].as<T>();
     parallel_for(rows.count, rows.width * 2, [=](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const int64_t at = r * rows.width;
-        layer_norm_dx_row(dy + at, x + at, gamma, dx + at, rows.width, mean[r], rstd[r]);
+        const T* d = dy + r * rows.width;
+        const T* v = x + r * rows.width;
+        T* to = dx + r * rows.width;
+        const auto slope = layer_norm_slope(d, v, gamma, rows.width, mean[r], rstd[r]);
+#pragma omp simd
+        for (int64_t i = 0; i < rows.width; ++i) {
+          to[i] = T(slope.dx(static_cast<A>(d[i]), static_cast<A>(v[i]), static_cast<A>(gamma[i])));
+        }
       }
     });
   });
@@ -119,23 +75,8 @@ void layer_norm_dgamma_cpu(const KernelArgs& args) {
     const int64_t width = rows.width;
     const auto add = [=](int64_t begin, int64_t end, A* sums) {
       for (int64_t r = begin; r < end; ++r) {
-        const T* d = dy + r * width;
-        const T* v = x + r * width;
-        const A m = mean[r];
-        const A s = rstd[r];
-        A* beta_sums = sums + width;
-        if (with_beta) {
-#pragma omp simd
-          for (int64_t i = 0; i < width; ++i) {
-            sums[i] += static_cast<A>(d[i]) * ((static_cast<A>(v[i]) - m) * s);
-            beta_sums[i] += static_cast<A>(d[i]);
-          }
-        } else {
-#pragma omp simd
-          for (int64_t i = 0; i < width; ++i) {
-            sums[i] += static_cast<A>(d[i]) * ((static_cast<A>(v[i]) - m) * s);
-          }
-        }
+        add_layer_norm_parameters(dy + r * width, x + r * width, width, mean[r], rstd[r], sums,
+                                  with_beta ? sums + width : nullptr);
       }
     };
     const auto store = [=](int64_t i, A total) {
@@ -165,7 +106,7 @@ void rms_norm_cpu(const KernelArgs& args) {
         for (int64_t i = 0; i < width; ++i) {
           squares += static_cast<A>(from[i]) * static_cast<A>(from[i]);
         }
-        const A s = A(1) / std::sqrt(squares * inverse<A>(width) + eps);
+        const A s = A(1) / std::sqrt(squares * norm_share<A>(width) + eps);
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
           to[i] = T(static_cast<A>(from[i]) * s * static_cast<A>(gamma[i]));
@@ -198,7 +139,7 @@ void rms_norm_dx_cpu(const KernelArgs& args) {
           dot += static_cast<A>(d[i]) * static_cast<A>(gamma[i]) * static_cast<A>(v[i]);
         }
         const A s = rstd[r];
-        const A slope = dot * inverse<A>(width) * s * s;
+        const A slope = dot * norm_share<A>(width) * s * s;
 #pragma omp simd
         for (int64_t i = 0; i < width; ++i) {
           const A u = static_cast<A>(d[i]) * static_cast<A>(gamma[i]);

@@ -1,0 +1,300 @@
+// How the kernels of residual_norm walk over rows: a warp, or for long rows a block, takes one row
+// after the other and copies the next into shared memory while it works on this one. Device-only.
+#pragma once
+
+#include <cuda_pipeline.h>
+
+#include "tensor/ops/cuda_launch.h"
+#include "tensor/ops/cuda_reduce.h"
+#include "tensor/ops/cuda_row.h"
+#include "tensor/ops/cuda_vector.h"
+#include "tensor/ops/dropout.h"
+#include "tensor/ops/residual_norm_split.h"
+
+namespace lithe::device {
+
+// kT threads a row, kE of its elements each; kF: all rows are of kT kE elements.
+template <typename T, int kT, int kE, bool kF>
+struct NormWalk {
+  static constexpr int kVector = kWide<T>;
+  static constexpr int kThreads = kT;
+  static constexpr int kElements = kE;
+  static constexpr int kPacks = kE / kVector;
+  static constexpr int kBlock = kT > kWarp ? kT : kWarp* norm_warps_of_block(sizeof(T));
+  static constexpr int kRowsOfBlock = kBlock / kT;
+  // Blocks of a multiprocessor; the longest fp32 rows leave room for one.
+  static constexpr int kResident = kBlock * kE > 4096 && sizeof(T) == 4 ? 1 : 2;
+
+  // Known to the compiler where rows are full: no bounds are checked then.
+  __device__ static int row_size(int64_t size) {
+    return kF ? kThreads * kElements : static_cast<int>(size);
+  }
+  __device__ static int lane() { return static_cast<int>(threadIdx.x % kThreads); }
+  __device__ static int64_t first_row() {
+    return static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + threadIdx.x / kThreads;
+  }
+  __device__ static int64_t row_step() { return static_cast<int64_t>(gridDim.x) * kRowsOfBlock; }
+
+  // Calls f(pack, first column) for each of this thread's packs inside the row.
+  template <typename F>
+  __device__ static void for_packs(int size, F&& f) {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int column = (p * kThreads + lane()) * kVector;
+      if (kF || column < size) {
+        f(p, column);
+      }
+    }
+  }
+};
+
+template <typename T, int kElements, typename F>
+void dispatch_warp_walk(int64_t size, F&& f) {
+  if (size == kWarp * kElements) {
+    f.template operator()<NormWalk<T, kWarp, kElements, true>>();
+  } else {
+    f.template operator()<NormWalk<T, kWarp, kElements, false>>();
+  }
+}
+
+template <typename T, typename F>
+void dispatch_norm_walk(int64_t size, F&& f) {
+  if (size <= 256) {
+    dispatch_warp_walk<T, 8>(size, f);
+  } else if (size <= 512) {
+    dispatch_warp_walk<T, 16>(size, f);
+  } else if (size <= 768) {
+    dispatch_warp_walk<T, 24>(size, f);
+  } else if (size <= kLongestWarpRow) {
+    f.template operator()<NormWalk<T, kWarp, 32, false>>();
+  } else if (size <= 2048) {
+    f.template operator()<NormWalk<T, 256, 8, false>>();
+  } else if (size <= 4096) {
+    f.template operator()<NormWalk<T, 256, 16, false>>();
+  } else {
+    f.template operator()<NormWalk<T, 256, 32, false>>();
+  }
+}
+
+// 16 bytes of T as numbers and back. By whole words: conversions come in pairs and the access stays
+// one.
+template <typename T>
+__device__ inline void unpack(const uint4& words, float (&v)[kWide<T>]) {
+  const uint32_t word[4] = {words.x, words.y, words.z, words.w};
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    if constexpr (std::is_same_v<T, float>) {
+      v[w] = __uint_as_float(word[w]);
+    } else if constexpr (std::is_same_v<T, bf16>) {
+      v[2 * w] = __uint_as_float(word[w] << 16);
+      v[2 * w + 1] = __uint_as_float(word[w] & 0xffff0000u);
+    } else {
+      const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(&word[w]));
+      v[2 * w] = pair.x;
+      v[2 * w + 1] = pair.y;
+    }
+  }
+}
+template <typename T>
+__device__ inline uint4 pack(const float (&v)[kWide<T>]) {
+  uint32_t word[4];
+#pragma unroll
+  for (int w = 0; w < 4; ++w) {
+    if constexpr (std::is_same_v<T, float>) {
+      word[w] = __float_as_uint(v[w]);
+    } else if constexpr (std::is_same_v<T, bf16>) {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(v[2 * w], v[2 * w + 1]);
+      word[w] = *reinterpret_cast<const uint32_t*>(&pair);
+    } else {
+      const __half2 pair = __floats2half2_rn(v[2 * w], v[2 * w + 1]);
+      word[w] = *reinterpret_cast<const uint32_t*>(&pair);
+    }
+  }
+  return make_uint4(word[0], word[1], word[2], word[3]);
+}
+
+// In assembly, as the compiler makes single words of some such stores.
+template <typename T>
+__device__ inline void store_words(T* to, const uint4& words) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.x), "r"(words.y),
+               "r"(words.z), "r"(words.w)
+               : "memory");
+}
+
+// Shared memory: parameters [size] first, then two halves of each of the tensors' rows.
+template <typename Walk, typename T, int kParameterRows>
+class RowStage {
+ public:
+  static constexpr int kParameterChunks = kParameterRows * Walk::kPacks * Walk::kThreads;
+
+  static constexpr size_t row_bytes(int tensors) {
+    return sizeof(uint4) * 2 * static_cast<size_t>(tensors * Walk::kPacks * Walk::kBlock);
+  }
+  static constexpr size_t bytes(int tensors) {
+    return sizeof(uint4) * kParameterChunks + row_bytes(tensors);
+  }
+  __device__ explicit RowStage(uint4* shared)
+      : parameters_(shared), own_(shared + kParameterChunks + threadIdx.x) {}
+
+  // All threads of the block take part; the rows' memory starts here.
+  __device__ void load_parameter(int i, const T* from, int size) const {
+    const auto* chunks = reinterpret_cast<const uint4*>(from);
+#pragma unroll 1
+    for (int c = static_cast<int>(threadIdx.x); c * Walk::kVector < size; c += Walk::kBlock) {
+      parameters_[i * Walk::kPacks * Walk::kThreads + c] = chunks[c];
+    }
+  }
+  __device__ uint4 parameter(int i, int pack) const {
+    return parameters_[(i * Walk::kPacks + pack) * Walk::kThreads + Walk::lane()];
+  }
+  __device__ uint4* rows() const { return parameters_ + kParameterChunks; }
+
+  // Starts to copy `row`, of `size` elements, into half 0 or 1 of tensor t. A thread reads what it
+  // has copied itself, so no barrier is needed.
+  __device__ void fetch(int t, int half, const T* row, int size) const {
+    Walk::for_packs(size, [&](int pack, int column) {
+      __pipeline_memcpy_async(slot(t, half, pack), row + column, sizeof(uint4));
+    });
+  }
+  // Volatile: a second pass over the row shall read it again, instead of keeping in registers what
+  // the first one has made of it; there they are needed for sums.
+  __device__ uint4 read(int t, int half, int pack) const {
+    uint4 words;
+    const auto from = static_cast<uint32_t>(__cvta_generic_to_shared(slot(t, half, pack)));
+    asm volatile("ld.volatile.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "r"(from)
+                 : "memory");
+    return words;
+  }
+
+ private:
+  __device__ uint4* slot(int t, int half, int pack) const {
+    return own_ + ((t * 2 + half) * Walk::kPacks + pack) * Walk::kBlock;
+  }
+  uint4* parameters_;
+  uint4* own_;
+};
+
+// What one site keeps in one step. `rng` null: everything.
+template <typename A>
+struct NormDropout {
+  const int64_t* rng = nullptr;
+  uint64_t key = 0;
+  uint32_t threshold = 0;
+  A scale = 1;
+};
+
+template <typename A>
+NormDropout<A> norm_dropout(const KernelArgs& args, const DropoutAttrs& attrs, size_t rng) {
+  if (attrs.p == 0) {
+    return {};
+  }
+  return {args.in[rng].as<int64_t>(), attrs.key, dropout_threshold(attrs.p),
+          static_cast<A>(dropout_scale(attrs.p))};
+}
+
+template <typename A>
+class NormMask {
+ public:
+  __device__ explicit NormMask(const NormDropout<A>& dropout) : dropout_(dropout) {
+    if (dropout.rng != nullptr) {
+      seed_ = static_cast<uint64_t>(dropout.rng[0]);
+      stream_ = mix(dropout.key, static_cast<uint64_t>(dropout.rng[1]));
+    }
+  }
+  __device__ A scale() const { return dropout_.scale; }
+
+  // Bit e: whether element e of this thread is kept, in the row whose first element is number `at`.
+  template <typename Walk>
+  __device__ uint32_t row_bits(int64_t at, int size) const {
+    constexpr int kV = Walk::kVector;
+    static_assert(Walk::kElements <= 32 && kDropoutLanes % kV == 0 && kV % 2 == 0);
+    if (dropout_.rng == nullptr) {
+      return 0xffffffffu;
+    }
+    // Lanes are compared at the top of a word. The threshold 2^16 is no longer one there, but its
+    // scale is 0.
+    const uint32_t threshold = dropout_.threshold << 16;
+    uint32_t bits = 0;
+    Walk::for_packs(size, [&](int pack, int column) {
+      const auto first = static_cast<uint64_t>(at + column);
+      const PhiloxBlock block = dropout_block(seed_, stream_, first / kDropoutLanes);
+      const bool back = kV < kDropoutLanes && first % kDropoutLanes != 0;
+#pragma unroll
+      for (int w = 0; w < kV / 2; ++w) {
+        uint32_t word = block.word[w];
+        if constexpr (kV < kDropoutLanes) {
+          word = back ? block.word[w + 2] : word;
+        }
+        const uint32_t bit = 1u << (pack * kV + 2 * w);
+        bits |= (word << 16) >= threshold ? bit : 0;
+        bits |= word >= threshold ? bit << 1 : 0;
+      }
+    });
+    return bits;
+  }
+  // The scale or 0 for element number i.
+  __device__ A factor(int64_t i) const {
+    if (dropout_.rng == nullptr) {
+      return A(1);
+    }
+    const uint64_t number = static_cast<uint64_t>(i);
+    const PhiloxBlock block = dropout_block(seed_, stream_, number / kDropoutLanes);
+    const auto lane = static_cast<uint32_t>(number % kDropoutLanes);
+    // Chosen, not indexed: registers have no address.
+    const uint32_t low = lane < 2 ? block.word[0] : block.word[1];
+    const uint32_t high = lane < 6 ? block.word[2] : block.word[3];
+    const uint32_t word = lane < 4 ? low : high;
+    return ((word >> (16 * (lane % 2))) & 0xffffu) >= dropout_.threshold ? dropout_.scale : A(0);
+  }
+
+ private:
+  NormDropout<A> dropout_;
+  uint64_t seed_ = 0;
+  uint64_t stream_ = 0;
+};
+
+// Both sums over the threads of a row; a block's threads must all take part.
+template <int kThreads, typename A>
+__device__ inline void group_sums(A& a, A& b) {
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const A other_a = __shfl_xor_sync(0xffffffffu, a, step);
+    const A other_b = __shfl_xor_sync(0xffffffffu, b, step);
+    a += other_a;
+    b += other_b;
+  }
+  if constexpr (kThreads > kWarp) {
+    constexpr int kWarps = kThreads / kWarp;
+    __shared__ A of_warp[2][kWarps];
+    if (threadIdx.x % kWarp == 0) {
+      of_warp[0][threadIdx.x / kWarp] = a;
+      of_warp[1][threadIdx.x / kWarp] = b;
+    }
+    __syncthreads();
+    a = of_warp[0][0];
+    b = of_warp[1][0];
+#pragma unroll
+    for (int w = 1; w < kWarps; ++w) {
+      a += of_warp[0][w];
+      b += of_warp[1][w];
+    }
+    __syncthreads();  // the next reduction writes there again
+  }
+}
+
+// Shared memory that a block may have on an H100.
+inline constexpr size_t kMostSharedBytes = size_t{227} << 10;
+
+// Rows that are not walked: short ones a warp each, others a block.
+template <typename F>
+void dispatch_plain_row(int64_t size, F&& f) {
+  if (size <= kLongestWarpRow) {
+    f.template operator()<RowConfig<1, kWarp, 0>>();
+  } else {
+    f.template operator()<RowConfig<1, 256, 0>>();
+  }
+}
+
+}  // namespace lithe::device
