@@ -43,6 +43,14 @@ void add_attention_cases(std::vector<Case>& cases) {
       {{1, 65, 2, 128}, {1, 200, 2, 128}, {0.09, true, 0.1, 2}, true},
       {{1, 65, 2, 160}, {1, 140, 1, 160}, {.scale = 0.08, .dropout = 0.1, .dropout_key = 2}},
       {{1, 40, 2, 256}, {1, 129, 1, 256}, {.scale = 0.06}, true},
+      // warpgroups: rows of whole blocks of random numbers, more tasks than running blocks, a short
+      // last tile of queries and keys, queries that see nothing, a head dim cut off, nothing at all
+      {{70, 200, 2, 64}, {70, 264, 2, 64}, {0.125, true, 0.2, 5}, true},
+      {{2, 197, 2, 64}, {2, 197, 2, 64}, {.scale = 0.125}},
+      {{1, 300, 2, 48}, {1, 100, 1, 48}, {0.14, true, 0.4, 9}},
+      {{1, 72, 2, 8}, {1, 77, 1, 8}, {.scale = 0.3}, true},
+      {{2, 0, 2, 64}, {2, 5, 2, 64}},
+      {{2, 4, 2, 64}, {2, 0, 2, 64}},
       {{1, 20, 2, 64}, {1, 12, 1, 64}, {.scale = -0.06}},  // the plain kernel
   };
   for (const Size& s : sizes) {

@@ -182,7 +182,7 @@ class Comparison {
     for (NodeId n : built.graph->order()) {
       const OpDef& op = *built.graph->node(n).op;
       has_op = has_op || &op == case_.op;
-      if (device_.lookup(op) == nullptr) {
+      if (device_.lookup(op).run == nullptr) {
         report_.skip(fmt::format("{} has no kernel on {}", op.name, device_.memory->description()));
         return;
       }

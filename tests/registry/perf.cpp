@@ -77,7 +77,7 @@ void measure_case(const Case& c, DType dtype, bool backward, const Device& devic
     return;
   }
   for (NodeId n : built.graph->order()) {
-    if (device.lookup(*built.graph->node(n).op) == nullptr) {
+    if (device.lookup(*built.graph->node(n).op).run == nullptr) {
       report.skip(fmt::format("{} has no kernel on {}", built.graph->node(n).op->name,
                               device.memory->description()));
       return;

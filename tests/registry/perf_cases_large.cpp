@@ -7,8 +7,10 @@
 #include "tensor/ops/attention.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
+#include "tensor/ops/embedding.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/residual_norm.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/update.h"
 
@@ -31,6 +33,52 @@ void add_products(std::vector<Case>& cases) {
                    "large 4096x4096x4096",
                    {{.shape = {4096, 4096}}, {.shape = {4096, 4096}}},
                    [](Graph& g, Values v) -> Outputs { return {matmul(g, v[0], v[1])}; }});
+  cases.push_back(
+      {&linear_op, "large gelu_tanh 25216x768x3072", layer, [](Graph& g, Values v) -> Outputs {
+         return {linear(g, v[0], v[1], v[2], Activation::gelu_tanh).y};
+       }});
+  // A layer of BERT-base on 32 passages of 384 tokens: forward, dx and dW of its three shapes.
+  struct Layer {
+    int64_t in, out;
+  };
+  constexpr int64_t kRows = 12288;
+  for (const Layer s : {Layer{768, 768}, Layer{768, 3072}, Layer{3072, 768}}) {
+    const Shape x{kRows, s.in};
+    const Shape y{kRows, s.out};
+    const Shape weight{s.out, s.in};
+    const std::string size = fmt::format("{}x{}x{}", kRows, s.in, s.out);
+    cases.push_back(
+        {&linear_op,
+         "large " + size,
+         {{.shape = x}, {.shape = weight}, {.shape = {s.out}}},
+         [](Graph& g, Values v) -> Outputs { return {linear(g, v[0], v[1], v[2]).y}; }});
+    cases.push_back({&matmul_op,
+                     "large dx " + size,
+                     {{.shape = y}, {.shape = weight}},
+                     [](Graph& g, Values v) -> Outputs { return {matmul(g, v[0], v[1])}; }});
+    cases.push_back(
+        {&matmul_op,
+         "large dx added " + size,
+         {{.shape = y}, {.shape = weight}, {.shape = x}},
+         [](Graph& g, Values v) -> Outputs { return {matmul(g, v[0], v[1], {}, v[2])}; }});
+    cases.push_back({&matmul_op,
+                     "large dw " + size,
+                     {{.shape = y}, {.shape = x}},
+                     [](Graph& g, Values v) -> Outputs {
+                       return {matmul(g, v[0], v[1], {.transpose_a = true})};
+                     }});
+    cases.push_back({&linear_dw_op,
+                     "large " + size,
+                     {{.shape = y}, {.shape = x}},
+                     [](Graph& g, Values v) -> Outputs {
+                       const NodeId n = g.emit_node(linear_dw_op, v);
+                       return {g.output(n, 0), g.output(n, 1)};
+                     }});
+    cases.push_back(
+        {&bias_grad_op, "large " + size, {{.shape = y}}, [](Graph& g, Values v) -> Outputs {
+           return {g.emit(bias_grad_op, {v[0]})};
+         }});
+  }
   const Shape heads{384, 197, 64};
   cases.push_back({&matmul_op,
                    "large scores 384x197x64x197",
@@ -65,6 +113,29 @@ void add_attention(std::vector<Case>& cases) {
                      inputs, [attrs](Graph& g, Values v) -> Outputs {
                        return {v.size() > 3 ? attention(g, v[0], v[1], v[2], attrs, v[3], v[4])
                                             : attention(g, v[0], v[1], v[2], attrs)};
+                     }});
+  }
+}
+
+// Between the sublayers of BERT-base on passages, of BERT-large, and of ViT-B/16 without dropout.
+void add_residual_norms(std::vector<Case>& cases) {
+  struct Size {
+    int64_t rows, hidden;
+    double p;
+  };
+  for (const Size s : {Size{12288, 768, 0.1}, Size{12288, 768, 0}, Size{4096, 768, 0.1},
+                       Size{12288, 1024, 0.1}, Size{25216, 768, 0}}) {
+    const Shape shape{s.rows, s.hidden};
+    cases.push_back({&residual_norm_op,
+                     fmt::format("large {}x{} p {}", s.rows, s.hidden, s.p),
+                     {{.shape = shape},
+                      {.shape = shape},
+                      {.shape = {s.hidden}},
+                      {.shape = {s.hidden}},
+                      {.shape = {2}, .fill = Fill::rng}},
+                     [p = s.p](Graph& g, Values v) -> Outputs {
+                       const ResidualNormAttrs attrs{.dropout = {.p = p, .key = 3}};
+                       return {residual_norm(g, v[0], v[1], v[2], v[3], attrs, v[4]).normed};
                      }});
   }
 }
@@ -118,6 +189,77 @@ void add_updates(std::vector<Case>& cases) {
                      adamw(g, {v[0], v[1], v[2], v[3], v[4], v[5]}, {.weight_decay = 0.05});
                      return {};
                    }});
+  // Four of BERT-base's blocks and its word embeddings, 51.8 million parameters, as one group.
+  std::vector<Shape> shapes;
+  for (int block = 0; block < 4; ++block) {
+    shapes.insert(shapes.end(), 4, Shape{768, 768});
+    shapes.insert(shapes.end(), 2, Shape{3072, 768});
+    shapes.insert(shapes.end(), 9, Shape{768});
+    shapes.push_back({3072});
+  }
+  shapes.push_back({30522, 768});
+  std::vector<Input> inputs;
+  std::vector<Input> gradients;
+  for (const Shape& shape : shapes) {
+    inputs.push_back({.shape = shape, .slot = true, .widened = true});
+    inputs.push_back({.shape = shape});
+    inputs.push_back({.shape = shape, .slot = true, .widened = true});
+    inputs.push_back({.shape = shape, .fill = Fill::positive, .slot = true, .widened = true});
+    inputs.push_back({.shape = {1}, .fill = Fill::ids, .limit = 1, .slot = true});
+    inputs.push_back({.shape = shape, .slot = true});
+    gradients.push_back({.shape = shape});
+  }
+  inputs.push_back({.shape = {1}, .fill = Fill::positive, .follows_dtype = false});
+  struct Measured {
+    std::string_view name;
+    UpdateMeasures measures;
+  };
+  for (const auto& [name, measures] :
+       {Measured{"", {}}, Measured{" and squares", {.squares = true}},
+        Measured{" and change", {.squares = true, .change = ChangeMetric::guarded}}}) {
+    cases.push_back({&adamw_op, fmt::format("large group of {}{}", shapes.size(), name), inputs,
+                     [m = measures](Graph& g, Values v) -> Outputs {
+                       Outputs out;
+                       for (size_t i = 0; i + 1 < v.size(); i += 6) {
+                         const bool has_copy = dtype_bits(g.dtype(v[i + 5])) == 16;
+                         const UpdateOut updated = adamw(g,
+                                                         {.weight = v[i],
+                                                          .gradient = v[i + 1],
+                                                          .m = v[i + 2],
+                                                          .v = v[i + 3],
+                                                          .step = v[i + 4],
+                                                          .lr = v.back(),
+                                                          .copy = has_copy ? v[i + 5] : kNoValue},
+                                                         {.weight_decay = 0.05, .measures = m});
+                         if (updated.squares != kNoValue) {
+                           out.push_back(updated.squares);
+                         }
+                       }
+                       return out;
+                     }});
+  }
+  cases.push_back({&sum_squares_op, fmt::format("large group of {}", shapes.size()), gradients,
+                   [](Graph& g, Values v) -> Outputs {
+                     Outputs out;
+                     for (const ValueId x : v) {
+                       out.push_back(sum_squares(g, x));
+                     }
+                     return out;
+                   }});
+}
+
+// BERT-base's three tables; "forward and backward" less "forward" is the gradient.
+void add_embeddings(std::vector<Case>& cases) {
+  for (const int64_t tokens : {128, 384}) {
+    for (const int64_t vocabulary : {30522, 512, 2}) {
+      const Shape ids{32, tokens};
+      cases.push_back(
+          {&embedding_op,
+           fmt::format("large V{} H768 ids {}", vocabulary, ids),
+           {{.shape = {vocabulary, 768}}, {.shape = ids, .fill = Fill::ids, .limit = vocabulary}},
+           [](Graph& g, Values v) -> Outputs { return {embedding(g, v[0], v[1])}; }});
+    }
+  }
 }
 
 }  // namespace
@@ -126,9 +268,11 @@ std::vector<Case> large_perf_cases() {
   std::vector<Case> cases;
   add_products(cases);
   add_attention(cases);
+  add_residual_norms(cases);
   add_rows(cases);
   add_pointwise(cases);
   add_updates(cases);
+  add_embeddings(cases);
   return cases;
 }
 

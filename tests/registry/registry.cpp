@@ -12,6 +12,7 @@ std::vector<Case> all_cases() {
   add_softmax_cases(cases);
   add_attention_cases(cases);
   add_norm_cases(cases);
+  add_residual_norm_cases(cases);
   add_embedding_cases(cases);
   add_loss_cases(cases);
   add_dropout_cases(cases);

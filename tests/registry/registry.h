@@ -52,6 +52,7 @@ void add_matmul_cases(std::vector<Case>& cases);
 void add_softmax_cases(std::vector<Case>& cases);
 void add_attention_cases(std::vector<Case>& cases);
 void add_norm_cases(std::vector<Case>& cases);
+void add_residual_norm_cases(std::vector<Case>& cases);
 void add_embedding_cases(std::vector<Case>& cases);
 void add_loss_cases(std::vector<Case>& cases);
 void add_dropout_cases(std::vector<Case>& cases);

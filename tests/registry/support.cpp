@@ -107,7 +107,7 @@ void list_support(const std::vector<Case>& cases, const std::vector<const OpDef*
       report.check(s != Support::missing, fmt::format("[{}] cpu {}", op->name, dtype_name(dtype)),
                    table.error(op, dtype).empty() ? "no case runs it" : table.error(op, dtype));
     }
-    const bool cuda = cuda_kernel(*op) != nullptr;
+    const bool cuda = cuda_kernel(*op).run != nullptr;
     entry["cuda"] = cuda;
     fmt::print("{}   {}\n", row, cuda ? "yes" : "-");
     report.record(entry);

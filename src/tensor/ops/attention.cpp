@@ -181,11 +181,14 @@ int64_t workspace_attention_grad(const Graph& g, NodeId n, DeviceKind device) {
   const DType dtype = g.dtype(g.in(n, 0));
   if (device == DeviceKind::cuda) {
     const Shape& q = g.shape(g.in(n, 0));
+    const Shape& k = g.shape(g.in(n, 1));
     const auto attrs = g.attr<AttentionGradAttrs>(n);
-    return attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)
-               ? attention_blocks::BackwardSplit(q, g.shape(g.in(n, 1)), dtype, attrs.dq)
-                     .workspace_bytes()
-               : g.bytes(g.in(n, 4));  // dO · O, as many as the log-sum-exp
+    if (!attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)) {
+      return g.bytes(g.in(n, 4));  // dO · O, as many as the log-sum-exp
+    }
+    return attention_blocks::on_warpgroups(dtype, q[3], k[1], attrs.forward.dropout > 0)
+               ? attention_blocks::statistics_bytes(q)
+               : attention_blocks::BackwardSplit(q, k, dtype, attrs.dq).workspace_bytes();
   }
   const AttentionTiles tiles = tiles_of(g, n);
   const int64_t size = dtype == DType::f64 ? 8 : 4;

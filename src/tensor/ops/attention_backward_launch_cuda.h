@@ -62,6 +62,23 @@ __global__ void __launch_bounds__(kStatisticsThreads)
   }
 }
 
+template <typename T>
+void launch_statistics(const KernelArgs& args, const Geometry& geometry, float2* statistics,
+                       int padded_queries) {
+  const StatisticsParams<T> params{.geometry = geometry,
+                                   .out = args.in[3].as<const T>(),
+                                   .dout = args.in[5].as<const T>(),
+                                   .lse = args.in[4].as<const float>(),
+                                   .statistics = statistics,
+                                   .rows = args.in[0].shape[0] * geometry.heads * padded_queries,
+                                   .padded_queries = padded_queries};
+  if (params.rows > 0) {
+    device::launch_shared(args, statistics_kernel<T>,
+                          device::blocks_for(params.rows, kStatisticsRows), kStatisticsThreads, 0,
+                          params);
+  }
+}
+
 // dq from the parts' sums; a block a tile of queries of one head.
 template <typename Product, int kDim>
 __global__ void __launch_bounds__(QueryGradientTile<Product, kDim>::kThreads)
@@ -141,19 +158,8 @@ void launch_backward(const KernelArgs& args, const Geometry& geometry) {
   params.statistics = reinterpret_cast<const float2*>(workspace);
   params.slots = reinterpret_cast<float4*>(workspace + split.statistics_floats);
 
-  const StatisticsParams<T> statistics{
-      .geometry = geometry,
-      .out = args.in[3].as<const T>(),
-      .dout = params.dout,
-      .lse = args.in[4].as<const float>(),
-      .statistics = reinterpret_cast<float2*>(workspace),
-      .rows = split.statistics_floats / 2,
-      .padded_queries = static_cast<int>(split.query_blocks * split.block.queries)};
-  if (statistics.rows > 0) {
-    device::launch_shared(args, statistics_kernel<T>,
-                          device::blocks_for(statistics.rows, kStatisticsRows), kStatisticsThreads,
-                          0, statistics);
-  }
+  launch_statistics<T>(args, geometry, reinterpret_cast<float2*>(workspace),
+                       static_cast<int>(split.query_blocks * split.block.queries));
   attention_blocks::dispatch_dim<sizeof(T)>(geometry.dim, [&]<int kDim>() {
     launch_backward_blocks<Product, kDim>(args, params, device::blocks_for(split.blocks, 1));
     const int64_t tiles = split.batch * split.heads * split.query_blocks;

@@ -14,6 +14,8 @@
 
 namespace lithe::attention_blocks {
 
+inline constexpr int64_t kProcessors = 132;  // of an H100 or H200; any number is right
+
 inline constexpr int kHalfDims[] = {32, 48, 64, 80, 96, 128, 160, 256};
 inline constexpr int kSingleDims[] = {32, 64, 128, 256};
 
@@ -85,12 +87,19 @@ inline bool on_tensor_cores(DType dtype, int64_t dim, double scale) {
   return dtype != DType::f64 && dim % 8 == 0 && dim <= 256 && static_cast<float>(scale) > 0;
 }
 
+// 16-bit operands that the kernels for warpgroups take (attention_warpgroup_cuda.h). With dropout,
+// a row of probabilities has to be whole blocks of eight random numbers.
+inline bool on_warpgroups(DType dtype, int64_t dim, int64_t keys, bool drops) {
+  return dtype_bits(dtype) == 16 && dim <= 64 && (!drops || keys % 8 == 0);
+}
+// Queries of one head in whole tiles, and the statistics of them all: two fp32 each.
+inline int64_t padded_queries(const Shape& q) { return (q[1] + 63) / 64 * 64; }
+inline int64_t statistics_bytes(const Shape& q) { return q[0] * q[2] * padded_queries(q) * 8; }
+
 // The backward pass on tensor cores. A task is a key head of one sequence, perhaps only a part of
 // its key blocks. dq adds up over the key blocks in fp32, in a slot of the workspace: one a running
 // block where a task has all key blocks of its head, else one a task, which are joined at the end.
 struct BackwardSplit {
-  static constexpr int64_t kProcessors = 132;  // of an H100 or H200; any number is right
-
   BackwardSplit(const Shape& q, const Shape& k, DType dtype, bool wants_dq)
       : batch(q[0]), queries(q[1]), heads(q[2]), dim(q[3]), keys(k[1]), kv_heads(k[2]) {
     const int bytes = dtype_bits(dtype) / 8;

@@ -110,7 +110,7 @@ Geometry geometry_of(const KernelArgs& args, const AttentionAttrs& attrs, size_t
     out.dropout = {.rng = args.in[rng].as<const int64_t>(),
                    .key = attrs.dropout_key,
                    .threshold = dropout_threshold(attrs.dropout),
-                   .kept_scale = 1 / (1 - attrs.dropout)};
+                   .kept_scale = dropout_scale(attrs.dropout)};
   }
   return out;
 }
@@ -128,7 +128,7 @@ void attention_cuda(const KernelArgs& args) {
   if (!attention_blocks::on_tensor_cores(dtype, geometry.dim, attrs.scale)) {
     dispatch_floating(dtype, args.op, [&]<typename T>() { forward_plain<T>(args, geometry); });
   } else if (dtype == DType::f32) {
-    forward_single(args, geometry, kTf32);
+    forward_single(args, geometry, args.numerics.tf32);
   } else {
     forward_half(args, geometry);
   }

@@ -37,19 +37,18 @@ struct Draw {
     }
   }
   __device__ bool keeps(uint64_t element) const {
-    return philox(seed, stream, element / 4).word[element % 4] >= threshold;
+    return dropout_lane(dropout_block(seed, stream, element / kDropoutLanes),
+                        static_cast<int>(element % kDropoutLanes)) >= threshold;
   }
   // For n < kFours, bits 4 n to 4 n + 3: whether the elements from first + n step on are kept, with
-  // `step` a multiple of 4. One block of random numbers for four elements where `first` is a
-  // multiple of 4, else two.
+  // `step` a multiple of 8. One block of random numbers for four elements unless they straddle two.
   template <int kFours>
   __device__ uint32_t keeps_fours(uint64_t first, uint64_t step) const {
-    uint32_t bits = keeps_blocks<kFours>(first / 4, step / 4);
-    const uint32_t skipped = static_cast<uint32_t>(first) % 4;
-    if (skipped != 0) {
-      const uint32_t next = keeps_blocks<kFours>(first / 4 + 1, step / 4);
-      const uint32_t low = 0x11111111u * (0xfu >> skipped);
-      bits = (bits >> skipped & low) | (next << (4 - skipped) & ~low);
+    const uint32_t skipped = static_cast<uint32_t>(first) % kDropoutLanes;
+    uint32_t bits = keeps_blocks<kFours>(first / kDropoutLanes, step / kDropoutLanes, skipped, 0);
+    if (skipped > 4) {
+      bits |= keeps_blocks<kFours>(first / kDropoutLanes + 1, step / kDropoutLanes, 0,
+                                   kDropoutLanes - skipped);
     }
     return bits;
   }
@@ -59,17 +58,27 @@ struct Draw {
   uint32_t threshold = 0;
 
  private:
+  // Four bits a block: those of the lanes from `right` on, moved up by `left`.
   template <int kBlocks>
-  __device__ uint32_t keeps_blocks(uint64_t first, uint64_t step) const {
+  __device__ uint32_t keeps_blocks(uint64_t first, uint64_t step, uint32_t right,
+                                   uint32_t left) const {
+    uint64_t index[kBlocks];
+#pragma unroll
+    for (int n = 0; n < kBlocks; ++n) {
+      index[n] = first + static_cast<uint64_t>(n) * step;
+    }
     uint32_t word[kBlocks][4];
-    device::philox_blocks(seed, stream, first, step, word);
+    device::philox_blocks<kDropoutRounds>(seed, stream, index, word);
     uint32_t bits = 0;
 #pragma unroll
     for (int n = 0; n < kBlocks; ++n) {
+      uint32_t lanes = 0;
 #pragma unroll
       for (int w = 0; w < 4; ++w) {
-        bits |= word[n][w] >= threshold ? 1u << (4 * n + w) : 0u;
+        lanes |= (word[n][w] & 0xffffu) >= threshold ? 1u << (2 * w) : 0u;
+        lanes |= (word[n][w] >> 16) >= threshold ? 2u << (2 * w) : 0u;
       }
+      bits |= ((lanes >> right << left) & 0xfu) << (4 * n);
     }
     return bits;
   }
@@ -159,9 +168,6 @@ __device__ inline void sums_to_tile(typename Product::Element* tile, const float
                         sums[n][3] * lower_factor);
   }
 }
-
-// Whether fp32 products may run with TF32 operands: products as a whole do not yet (blas_cuda.h).
-inline constexpr bool kTf32 = false;
 
 // Kernels on tensor cores: attention_half_cuda.cu (bf16, fp16), attention_single_cuda.cu (fp32,
 // with TF32 operands or exact), and their _grad_ twins.

@@ -15,6 +15,7 @@ struct ForwardParams {
   const T* v = nullptr;
   T* out = nullptr;
   float* lse = nullptr;
+  int tasks = 0;  // of the warpgroup kernel
 };
 
 template <typename Product, int kDim_>

@@ -187,18 +187,20 @@ void attention_grad_cuda(const KernelArgs& args) {
   const Geometry geometry = geometry_of(args, attrs.forward, 6, 7);
   const TensorRef& q = args.in[0];
   const TensorRef& k = args.in[1];
-  if (k.numel() == 0) {
-    if (attrs.dq && q.numel() > 0) {
-      cuda_check(cudaMemsetAsync(args.out[0].data, 0, static_cast<size_t>(q.bytes()),
-                                 device::stream_of(args)),
-                 args.op, "clearing");
+  if (q.numel() == 0 || k.numel() == 0) {
+    for (const TensorRef& out : args.out) {
+      if (out.numel() > 0) {
+        cuda_check(
+            cudaMemsetAsync(out.data, 0, static_cast<size_t>(out.bytes()), device::stream_of(args)),
+            args.op, "clearing");
+      }
     }
     return;
   }
   if (!attention_blocks::on_tensor_cores(q.dtype, geometry.dim, attrs.forward.scale)) {
     dispatch_floating(q.dtype, args.op, [&]<typename T>() { backward_plain<T>(args, geometry); });
   } else if (q.dtype == DType::f32) {
-    backward_single(args, geometry, kTf32);
+    backward_single(args, geometry, args.numerics.tf32);
   } else {
     backward_half(args, geometry);
   }

@@ -1,13 +1,27 @@
 // Attention's backward pass in bf16 and fp16.
 #include "tensor/ops/attention_backward_launch_cuda.h"
+#include "tensor/ops/attention_warpgroup_backward_cuda.h"
 
 namespace lithe::attention_cuda_kernels {
+namespace {
+
+template <typename T>
+void backward(const KernelArgs& args, const Geometry& geometry) {
+  if (attention_blocks::on_warpgroups(args.in[0].dtype, geometry.dim, geometry.keys,
+                                      geometry.dropout.rng != nullptr)) {
+    launch_warpgroup_backward<T>(args, geometry);
+  } else {
+    launch_backward<device::HalfProduct<T>>(args, geometry);
+  }
+}
+
+}  // namespace
 
 void backward_half(const KernelArgs& args, const Geometry& geometry) {
   if (args.in[0].dtype == DType::bf16) {
-    launch_backward<device::HalfProduct<bf16>>(args, geometry);
+    backward<bf16>(args, geometry);
   } else {
-    launch_backward<device::HalfProduct<f16>>(args, geometry);
+    backward<f16>(args, geometry);
   }
 }
 

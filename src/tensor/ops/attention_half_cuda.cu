@@ -1,13 +1,27 @@
 // Attention's forward pass in bf16 and fp16.
 #include "tensor/ops/attention_forward_cuda.h"
+#include "tensor/ops/attention_warpgroup_forward_cuda.h"
 
 namespace lithe::attention_cuda_kernels {
+namespace {
+
+template <typename T>
+void forward(const KernelArgs& args, const Geometry& geometry) {
+  if (attention_blocks::on_warpgroups(args.in[0].dtype, geometry.dim, geometry.keys,
+                                      geometry.dropout.rng != nullptr)) {
+    launch_warpgroup_forward<T>(args, geometry);
+  } else {
+    launch_forward<device::HalfProduct<T>>(args, geometry);
+  }
+}
+
+}  // namespace
 
 void forward_half(const KernelArgs& args, const Geometry& geometry) {
   if (args.in[0].dtype == DType::bf16) {
-    launch_forward<device::HalfProduct<bf16>>(args, geometry);
+    forward<bf16>(args, geometry);
   } else {
-    launch_forward<device::HalfProduct<f16>>(args, geometry);
+    forward<f16>(args, geometry);
   }
 }
 

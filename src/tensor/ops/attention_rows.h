@@ -47,7 +47,7 @@ struct Masks {
       seed = static_cast<uint64_t>(numbers[0]);
       stream = mix(attrs.dropout_key, static_cast<uint64_t>(numbers[1]));
       threshold = dropout_threshold(attrs.dropout);
-      kept_scale = 1 / (1 - attrs.dropout);
+      kept_scale = dropout_scale(attrs.dropout);
       drops = true;
     }
   }
@@ -67,22 +67,23 @@ struct Masks {
     std::fill(bias + n, bias + tiles.tile_keys, kHidden<A>);
   }
 
-  // 0 or 1 / (1 - p) for the keys [first, first + n), n <= kMaxKeys, of query t: what dropout_keep
-  // gives for the elements of the full tensor [B, N, T, S].
+  // 0 or dropout_scale(p) for the keys [first, first + n), n <= kMaxKeys, of query t: what
+  // dropout_keep gives for the elements of the full tensor [B, N, T, S].
   template <typename A>
   void keep(int64_t b, int64_t head, int64_t t, int64_t first, int64_t n, A* factor) const {
-    alignas(64) std::array<uint32_t, AttentionTiles::kMaxKeys + 2 * kWordsAtOnce> words;
+    alignas(64) std::array<uint16_t, AttentionTiles::kMaxKeys + 2 * kLanesAtOnce> lanes;
     const auto begin =
         static_cast<uint64_t>(((b * tiles.heads + head) * tiles.queries + t) * tiles.keys + first);
-    const auto skipped = static_cast<int64_t>(begin % 4);  // words come in blocks of four
-    for (int64_t i = 0; i < skipped + n; i += kWordsAtOnce) {
-      random_words(seed, stream, begin / 4 + static_cast<uint64_t>(i / 4), words.data() + i);
+    const auto skipped = static_cast<int64_t>(begin % kDropoutLanes);
+    for (int64_t i = 0; i < skipped + n; i += kLanesAtOnce) {
+      random_lanes(seed, stream, begin / kDropoutLanes + static_cast<uint64_t>(i / kDropoutLanes),
+                   lanes.data() + i);
     }
-    const uint32_t* word = words.data() + skipped;
+    const uint16_t* lane = lanes.data() + skipped;
     const A kept = static_cast<A>(kept_scale);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-      factor[i] = word[i] >= threshold ? kept : A(0);
+      factor[i] = lane[i] >= threshold ? kept : A(0);
     }
   }
 

@@ -18,11 +18,14 @@ __device__ inline uint32_t shared_address(const void* p) {
 // Four matrices of 8 rows of 16 bytes; lane l gives the address of row l % 8 of matrix l / 8. Word
 // m becomes, of matrix m, word `place` of row `group`; transposed, with 16-bit elements, the
 // elements (2 place, group) and (2 place + 1, group).
-__device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
+__device__ inline void load_matrices(uint32_t (&word)[4], uint32_t shared_row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
-               : "r"(shared_address(row))
+               : "r"(shared_row)
                : "memory");
+}
+__device__ inline void load_matrices(uint32_t (&word)[4], const void* row) {
+  load_matrices(word, shared_address(row));
 }
 __device__ inline void load_matrices_transposed(uint32_t (&word)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -32,12 +35,34 @@ __device__ inline void load_matrices_transposed(uint32_t (&word)[4], const void*
 }
 
 // 16 bytes into shared memory, zeros where there is nothing to read.
-__device__ inline void copy_async(void* to, const void* from, bool is_real) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+__device__ inline void copy_async(uint32_t shared_to, const void* from, bool is_real) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_to), "l"(from),
                "r"(is_real ? 16 : 0)
                : "memory");
 }
+__device__ inline void copy_async(void* to, const void* from, bool is_real) {
+  copy_async(shared_address(to), from, is_real);
+}
+__device__ inline void copy_async(uint32_t shared_to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_to), "l"(from) : "memory");
+}
+// Brings the line of an address nearer.
+__device__ inline void prefetch(const void* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
 __device__ inline void copy_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+__device__ inline void store_shared(uint32_t address, uint32_t word) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
+__device__ inline uint4 load_shared(uint32_t address) {
+  uint4 out;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out.x), "=r"(out.y), "=r"(out.z), "=r"(out.w)
+               : "r"(address)
+               : "memory");
+  return out;
+}
 
 // 2^x within 2 units of the last place; subnormal results become 0.
 __device__ inline float exp2_fast(float x) {

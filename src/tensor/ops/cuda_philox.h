@@ -8,23 +8,23 @@
 
 namespace lithe::device {
 
-// word[b] is block `first + b step` of (key, stream). Round by round for all blocks, so that they
-// overlap and share the rounds' keys.
-template <int kBlocks>
-__device__ inline void philox_blocks(uint64_t key, uint64_t stream, uint64_t first, uint64_t step,
+// word[b] is block index[b] of (key, stream), of kRounds rounds. Round by round for all blocks, so
+// that they overlap and share the rounds' keys.
+template <int kRounds, int kBlocks>
+__device__ inline void philox_blocks(uint64_t key, uint64_t stream,
+                                     const uint64_t (&index)[kBlocks],
                                      uint32_t (&word)[kBlocks][4]) {
 #pragma unroll
   for (int b = 0; b < kBlocks; ++b) {
-    const uint64_t index = first + static_cast<uint64_t>(b) * step;
-    word[b][0] = static_cast<uint32_t>(index);
-    word[b][1] = static_cast<uint32_t>(index >> 32);
+    word[b][0] = static_cast<uint32_t>(index[b]);
+    word[b][1] = static_cast<uint32_t>(index[b] >> 32);
     word[b][2] = static_cast<uint32_t>(stream);
     word[b][3] = static_cast<uint32_t>(stream >> 32);
   }
   uint32_t k0 = static_cast<uint32_t>(key);
   uint32_t k1 = static_cast<uint32_t>(key >> 32);
 #pragma unroll
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < kRounds; ++round) {
 #pragma unroll
     for (int b = 0; b < kBlocks; ++b) {
       const uint64_t p0 = uint64_t{0xD2511F53u} * word[b][0];

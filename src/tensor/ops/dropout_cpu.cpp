@@ -15,23 +15,23 @@ void dropout_cpu(const KernelArgs& args) {
   const uint64_t stream = mix(attrs.key, step);
   const uint32_t threshold = dropout_threshold(attrs.p);
   const int64_t n = args.out[0].numel();
-  const int64_t groups = (n + kWordsAtOnce - 1) / kWordsAtOnce;
+  const int64_t groups = (n + kLanesAtOnce - 1) / kLanesAtOnce;
   dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
     using A = acc_t<T>;
     const T* x = args.in[0].as<T>();
     T* y = args.out[0].as<T>();
-    const A scale = static_cast<A>(1.0 / (1.0 - attrs.p));
-    parallel_for(groups, 2 * kWordsAtOnce, [=](int64_t begin, int64_t end) {
-      alignas(64) std::array<uint32_t, kWordsAtOnce> words;
+    const A scale = static_cast<A>(dropout_scale(attrs.p));
+    parallel_for(groups, kLanesAtOnce, [=](int64_t begin, int64_t end) {
+      alignas(64) std::array<uint16_t, kLanesAtOnce> lanes;
       for (int64_t g = begin; g < end; ++g) {
-        random_words(seed, stream, static_cast<uint64_t>(g * (kWordsAtOnce / 4)), words.data());
-        const int64_t at = g * kWordsAtOnce;
-        const int64_t count = std::min(kWordsAtOnce, n - at);
-        const uint32_t* word = words.data();
+        random_lanes(seed, stream, static_cast<uint64_t>(g * kBlocksAtOnce), lanes.data());
+        const int64_t at = g * kLanesAtOnce;
+        const int64_t count = std::min(kLanesAtOnce, n - at);
+        const uint16_t* lane = lanes.data();
 #pragma omp simd
         for (int64_t i = 0; i < count; ++i) {
           const A kept = static_cast<A>(x[at + i]) * scale;
-          y[at + i] = T(word[i] >= threshold ? kept : A(0));
+          y[at + i] = T(lane[i] >= threshold ? kept : A(0));
         }
       }
     });

@@ -15,6 +15,7 @@
 #include "tensor/ops/norm.h"
 #include "tensor/ops/op_table.h"
 #include "tensor/ops/reduce.h"
+#include "tensor/ops/residual_norm.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/top_k.h"
 #include "tensor/ops/update.h"
@@ -24,7 +25,9 @@ namespace {
 
 struct Entry {
   const OpDef* op;
-  Kernel kernel;
+  Kernel run;
+  GroupKernel run_group = nullptr;
+  Kernel prepare = nullptr;
 };
 
 constexpr Entry kKernels[] = {
@@ -58,9 +61,11 @@ constexpr Entry kKernels[] = {
     {&reduce_max_grad_op, reduce_max_grad_cuda},
     {&broadcast_to_op, broadcast_to_cuda},
     // products
-    {&matmul_op, matmul_cuda},
-    {&linear_op, linear_cuda},
+    {&matmul_op, matmul_cuda, nullptr, prepare_matmul_cuda},
+    {&linear_op, linear_cuda, nullptr, prepare_linear_cuda},
+    {&linear_stack_op, linear_stack_cuda, nullptr, prepare_linear_stack_cuda},
     {&bias_grad_op, bias_grad_cuda},
+    {&linear_dw_op, linear_dw_cuda, nullptr, prepare_linear_dw_cuda},
     // softmax and normalisation
     {&softmax_op, softmax_cuda},
     {&softmax_grad_op, softmax_grad_cuda},
@@ -73,6 +78,8 @@ constexpr Entry kKernels[] = {
     {&group_norm_op, group_norm_cuda},
     {&group_norm_dx_op, group_norm_dx_cuda},
     {&group_norm_dgamma_op, group_norm_dgamma_cuda},
+    {&residual_norm_op, residual_norm_cuda},
+    {&residual_norm_grad_op, residual_norm_grad_cuda},
     // images
     {&conv2d_op, conv2d_cuda},
     {&conv2d_dx_op, conv2d_dx_cuda},
@@ -102,21 +109,22 @@ constexpr Entry kKernels[] = {
     {&mse_grad_op, mse_grad_cuda},
     {&count_correct_op, count_correct_cuda},
     // updates
-    {&adamw_op, adamw_cuda},
-    {&sgd_op, sgd_cuda},
-    {&accumulate_op, accumulate_cuda},
-    {&assign_op, assign_cuda},
+    {&adamw_op, adamw_cuda, adamw_group_cuda},
+    {&sgd_op, sgd_cuda, sgd_group_cuda},
+    {&accumulate_op, accumulate_cuda, accumulate_group_cuda},
+    {&assign_op, assign_cuda, assign_group_cuda},
     {&clear_op, clear_cuda},
-    {&sum_squares_op, sum_squares_cuda},
+    {&sum_squares_op, sum_squares_cuda, sum_squares_group_cuda},
     {&clip_factor_op, clip_factor_cuda},
 };
 
 }  // namespace
 
-Kernel cuda_kernel(const OpDef& op) {
+DeviceKernel cuda_kernel(const OpDef& op) {
   const auto* entry = std::find_if(std::begin(kKernels), std::end(kKernels),
                                    [&](const Entry& e) { return e.op == &op; });
-  return entry == std::end(kKernels) ? nullptr : entry->kernel;
+  return entry == std::end(kKernels) ? DeviceKernel{}
+                                     : DeviceKernel{entry->run, entry->run_group, entry->prepare};
 }
 
 }  // namespace lithe

@@ -28,10 +28,17 @@ void concat_cuda(const KernelArgs& args);
 void reduce_cuda(const KernelArgs& args);
 void reduce_max_grad_cuda(const KernelArgs& args);
 
-// matmul_cuda.cu; use the workspace they are given, and work without.
+// matmul_cuda.cu; use the workspace they are given, and work without. The prepare_* choose the
+// library's algorithms by measuring them (blas_cuda.h).
 void matmul_cuda(const KernelArgs& args);
 void linear_cuda(const KernelArgs& args);
+void linear_stack_cuda(const KernelArgs& args);
 void bias_grad_cuda(const KernelArgs& args);
+void linear_dw_cuda(const KernelArgs& args);
+void prepare_matmul_cuda(const KernelArgs& args);
+void prepare_linear_cuda(const KernelArgs& args);
+void prepare_linear_stack_cuda(const KernelArgs& args);
+void prepare_linear_dw_cuda(const KernelArgs& args);
 
 // norm_cuda.cu; the gradients of parameters are faster with a workspace.
 void layer_norm_cuda(const KernelArgs& args);
@@ -40,6 +47,10 @@ void layer_norm_dgamma_cuda(const KernelArgs& args);
 void rms_norm_cuda(const KernelArgs& args);
 void rms_norm_dx_cuda(const KernelArgs& args);
 void rms_norm_dgamma_cuda(const KernelArgs& args);
+
+// residual_norm_cuda.cu, residual_norm_grad_cuda.cu
+void residual_norm_cuda(const KernelArgs& args);
+void residual_norm_grad_cuda(const KernelArgs& args);
 
 // softmax_cuda.cu
 void softmax_cuda(const KernelArgs& args);
@@ -75,7 +86,7 @@ void top_k_grad_cuda(const KernelArgs& args);
 void attention_cuda(const KernelArgs& args);
 void attention_grad_cuda(const KernelArgs& args);
 
-// lookup_cuda.cu
+// dropout_cuda.cu, embedding_cuda.cu, embedding_grad_cuda.cu
 void dropout_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);
 void embedding_grad_cuda(const KernelArgs& args);
@@ -87,13 +98,19 @@ void mse_cuda(const KernelArgs& args);
 void mse_grad_cuda(const KernelArgs& args);
 void count_correct_cuda(const KernelArgs& args);
 
-// update_cuda.cu
+// adamw_cuda.cu, sgd_cuda.cu, gradient_norm_cuda.cu, update_cuda.cu; a group is as many launches as
+// it has kinds of tensors
 void adamw_cuda(const KernelArgs& args);
+void adamw_group_cuda(std::span<const KernelArgs> calls);
 void sgd_cuda(const KernelArgs& args);
+void sgd_group_cuda(std::span<const KernelArgs> calls);
 void accumulate_cuda(const KernelArgs& args);
+void accumulate_group_cuda(std::span<const KernelArgs> calls);
 void assign_cuda(const KernelArgs& args);
+void assign_group_cuda(std::span<const KernelArgs> calls);
 void clear_cuda(const KernelArgs& args);
 void sum_squares_cuda(const KernelArgs& args);
+void sum_squares_group_cuda(std::span<const KernelArgs> calls);
 void clip_factor_cuda(const KernelArgs& args);
 
 }  // namespace lithe

@@ -3,6 +3,6 @@
 
 namespace lithe {
 
-Kernel cuda_kernel(const OpDef& /*op*/) { return nullptr; }
+DeviceKernel cuda_kernel(const OpDef& /*op*/) { return {}; }
 
 }  // namespace lithe

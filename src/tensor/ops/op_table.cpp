@@ -13,6 +13,7 @@
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/reduce.h"
+#include "tensor/ops/residual_norm.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/top_k.h"
 #include "tensor/ops/update.h"
@@ -55,7 +56,9 @@ std::span<const OpDef* const> op_table() {
       // products
       &matmul_op,
       &linear_op,
+      &linear_stack_op,
       &bias_grad_op,
+      &linear_dw_op,
       // softmax and attention
       &softmax_op,
       &softmax_grad_op,
@@ -71,6 +74,8 @@ std::span<const OpDef* const> op_table() {
       &group_norm_op,
       &group_norm_dx_op,
       &group_norm_dgamma_op,
+      &residual_norm_op,
+      &residual_norm_grad_op,
       // lookup and dropout
       &embedding_op,
       &embedding_grad_op,
@@ -115,7 +120,7 @@ const OpDef* find_op(std::string_view name) {
   return it == table.end() ? nullptr : *it;
 }
 
-Kernel cpu_kernel(const OpDef& op) { return op.cpu; }
+DeviceKernel cpu_kernel(const OpDef& op) { return {op.cpu}; }
 
 KernelLookup kernel_lookup(DeviceKind device) {
   return device == DeviceKind::cuda ? cuda_kernel : cpu_kernel;

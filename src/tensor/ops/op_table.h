@@ -12,8 +12,8 @@ namespace lithe {
 std::span<const OpDef* const> op_table();
 const OpDef* find_op(std::string_view name);  // nullptr when unknown
 
-Kernel cpu_kernel(const OpDef& op);
-Kernel cuda_kernel(const OpDef& op);  // nullptr where the build has no CUDA or the op no kernel
+DeviceKernel cpu_kernel(const OpDef& op);
+DeviceKernel cuda_kernel(const OpDef& op);  // none where the build has no CUDA or the op no kernel
 KernelLookup kernel_lookup(DeviceKind device);
 
 }  // namespace lithe

@@ -1,4 +1,5 @@
-// Many Philox blocks at once: the words that dropout_keep (dropout.h) looks at one by one.
+// Many of dropout's Philox blocks at once: the lanes that dropout_keep (dropout.h) looks at one by
+// one.
 #pragma once
 
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
@@ -8,13 +9,14 @@
 #include <cstdint>
 #include <cstring>
 
-#include "tensor/core/philox.h"
+#include "tensor/ops/dropout.h"
 
 namespace lithe {
 
-// random_words(key, stream, first_block, word): word[4 b + w] = word w of philox(key, stream,
-// first_block + b), for kWordsAtOnce / 4 blocks.
-inline constexpr int64_t kWordsAtOnce = 128;
+// random_lanes(seed, stream, first_block, lane): lane[8 b + i] = lane i of dropout_block(seed,
+// stream, first_block + b), for kBlocksAtOnce blocks.
+inline constexpr int64_t kBlocksAtOnce = 16;
+inline constexpr int64_t kLanesAtOnce = kBlocksAtOnce * kDropoutLanes;
 
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
 
@@ -28,15 +30,15 @@ inline Lanes multiply_low_halves(Lanes a, Lanes b) {
       _mm512_maskz_mul_epu32(0xff, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
 }
 
-inline void random_words(uint64_t key, uint64_t stream, uint64_t first_block, uint32_t* word) {
+inline void random_lanes(uint64_t seed, uint64_t stream, uint64_t first_block, uint16_t* lane) {
   constexpr Lanes kZero{};
-  for (uint64_t b = 0; b < kWordsAtOnce / 4; b += 8) {
+  for (uint64_t b = 0; b < kBlocksAtOnce; b += 8) {
     Lanes c0 = Lanes{0, 1, 2, 3, 4, 5, 6, 7} + (first_block + b);
     Lanes c1 = c0 >> 32;
     Lanes c2 = kZero + stream;
     Lanes c3 = c2 >> 32;
-    uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-    for (int round = 0; round < 10; ++round) {
+    uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < kDropoutRounds; ++round) {
       const Lanes p0 = multiply_low_halves(c0, kZero + uint64_t{0xD2511F53});
       const Lanes p1 = multiply_low_halves(c2, kZero + uint64_t{0xCD9E8D57});
       c0 = (p1 >> 32) ^ c1 ^ uint64_t { k0 };
@@ -46,26 +48,26 @@ inline void random_words(uint64_t key, uint64_t stream, uint64_t first_block, ui
       k0 += 0x9E3779B9u;
       k1 += 0xBB67AE85u;
     }
-    // Words 0 and 1, and 2 and 3, of each block side by side; then block after block.
+    // Words 0 and 1, and 2 and 3, of each block side by side; then block after block. A word's low
+    // half, its first lane, is first in memory too: x86 stores it so.
     const Lanes front = (c0 & uint64_t{0xffffffff}) | (c1 << 32);
     const Lanes back = (c2 & uint64_t{0xffffffff}) | (c3 << 32);
     const Lanes first = __builtin_shuffle(front, back, Lanes{0, 8, 1, 9, 2, 10, 3, 11});
     const Lanes second = __builtin_shuffle(front, back, Lanes{4, 12, 5, 13, 6, 14, 7, 15});
-    std::memcpy(word + 4 * b, &first, sizeof(first));
-    std::memcpy(word + 4 * b + 16, &second, sizeof(second));
+    std::memcpy(lane + 8 * b, &first, sizeof(first));
+    std::memcpy(lane + 8 * b + 32, &second, sizeof(second));
   }
 }
 
 #else
 
-inline void random_words(uint64_t key, uint64_t stream, uint64_t first_block, uint32_t* word) {
+inline void random_lanes(uint64_t seed, uint64_t stream, uint64_t first_block, uint16_t* lane) {
 #pragma omp simd
-  for (int64_t b = 0; b < kWordsAtOnce / 4; ++b) {
-    const PhiloxBlock block = philox(key, stream, first_block + static_cast<uint64_t>(b));
-    word[4 * b] = block.word[0];
-    word[4 * b + 1] = block.word[1];
-    word[4 * b + 2] = block.word[2];
-    word[4 * b + 3] = block.word[3];
+  for (int64_t b = 0; b < kBlocksAtOnce; ++b) {
+    const PhiloxBlock block = dropout_block(seed, stream, first_block + static_cast<uint64_t>(b));
+    for (int i = 0; i < kDropoutLanes; ++i) {
+      lane[kDropoutLanes * b + i] = static_cast<uint16_t>(dropout_lane(block, i));
+    }
   }
 }
 

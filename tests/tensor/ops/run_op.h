@@ -24,7 +24,7 @@ std::vector<Tensor> run_graph(const std::vector<Tensor>& inputs, Build&& build) 
   }
   const Plan plan = make_plan(g, DeviceKind::cpu);
   Executor executor(
-      cpu_memory(), [](const OpDef& op) { return op.cpu; }, slots);
+      cpu_memory(), [](const OpDef& op) -> DeviceKernel { return {op.cpu}; }, slots);
   const Program program = executor.bind(g, plan);
   executor.mark_arena(0xff);
   for (size_t i = 0; i < in.size(); ++i) {

@@ -53,9 +53,9 @@ TEST_CASE("every op has a shape rule and a CPU kernel, and is found by its name"
     CAPTURE(op->name);
     CHECK((op->infer != nullptr));
     CHECK(find_op(op->name) == op);
-    CHECK((cpu_kernel(*op) != nullptr));
-    CHECK((kernel_lookup(DeviceKind::cpu)(*op) == cpu_kernel(*op)));
-    CHECK((kernel_lookup(DeviceKind::cuda)(*op) == cuda_kernel(*op)));
+    CHECK((cpu_kernel(*op).run != nullptr));
+    CHECK((kernel_lookup(DeviceKind::cpu)(*op).run == cpu_kernel(*op).run));
+    CHECK((kernel_lookup(DeviceKind::cuda)(*op).run == cuda_kernel(*op).run));
   }
   CHECK(find_op("no_such_op") == nullptr);
   CHECK(find_op("") == nullptr);

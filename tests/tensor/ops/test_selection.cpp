@@ -24,16 +24,26 @@ Tensor ones(const Shape& shape) {
   return out;
 }
 
-TEST_CASE("many Philox blocks at once are the same blocks one by one") {
+TEST_CASE("many blocks of lanes at once are the same blocks one by one") {
+  const uint64_t seed = 0x123456789abcdefull;
+  const uint64_t stream = 0xfedcba9876543210ull;
   for (const uint64_t first :
        {uint64_t{0}, uint64_t{77}, uint64_t{0xfffffff0}, ~uint64_t{0} - 40}) {
-    std::array<uint32_t, kWordsAtOnce> words;
-    random_words(0x123456789abcdefull, 0xfedcba9876543210ull, first, words.data());
-    for (size_t i = 0; i < words.size(); ++i) {
-      CHECK(words[i] ==
-            philox(0x123456789abcdefull, 0xfedcba9876543210ull, first + i / 4).word[i % 4]);
+    std::array<uint16_t, kLanesAtOnce> lanes;
+    random_lanes(seed, stream, first, lanes.data());
+    for (size_t i = 0; i < lanes.size(); ++i) {
+      CHECK(lanes[i] ==
+            dropout_lane(dropout_block(seed, stream, first + i / 8), static_cast<int>(i % 8)));
     }
   }
+}
+
+TEST_CASE("the probability that dropout rounds p to, and what undoes it") {
+  CHECK(dropout_threshold(0.5) == 32768);
+  CHECK(dropout_scale(0.5) == 2.0);
+  CHECK(dropout_threshold(0.1) == 6554);
+  CHECK(dropout_scale(0.1) == 65536.0 / (65536 - 6554));
+  CHECK(dropout_scale(0.999999) == 0);  // everything is dropped
 }
 
 TEST_CASE("dropout keeps what dropout_keep says, on any number of threads, and scales it") {
@@ -46,7 +56,7 @@ TEST_CASE("dropout keeps what dropout_keep says, on any number of threads, and s
     for (int64_t i = 0; i < n; ++i) {
       const bool keep = dropout_keep(static_cast<uint64_t>(-5), 9, 42, static_cast<uint64_t>(i),
                                      dropout_threshold(0.3));
-      wrong += y.as<float>()[static_cast<size_t>(i)] != (keep ? float(1 / 0.7) : 0.0f);
+      wrong += y.as<float>()[static_cast<size_t>(i)] != (keep ? float(dropout_scale(0.3)) : 0.0f);
     }
     CHECK(wrong == 0);
   }

@@ -1,0 +1,66 @@
+// Attention's backward pass in 16 bits for head dims up to 64 on warpgroups. Two kernels, each with
+// its sums in registers from first to last, so that no order of blocks can show: one holds queries
+// and gives dq, one holds keys and gives dk and dv. The scores are computed in both. Device-only.
+#pragma once
+
+#include "tensor/ops/attention_backward_launch_cuda.h"
+#include "tensor/ops/attention_warpgroup_key_gradient_cuda.h"
+
+namespace lithe::attention_cuda_kernels {
+
+template <typename Kernel>
+__global__ void __launch_bounds__(kWarpgroupThreads, Kernel::kResident)
+    warpgroup_backward_kernel(const WarpgroupBackwardParams<typename Kernel::T> params) {
+  Kernel{params}.run();
+}
+
+template <typename T, bool kDrops>
+void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<T>& params) {
+  const Geometry& geometry = params.geometry;
+  if (params.dq != nullptr) {
+    using Kernel = WarpgroupQueryGradient<T, kDrops>;
+    params.tasks = query_tasks(args, geometry);
+    device::launch_shared(args, warpgroup_backward_kernel<Kernel>,
+                          running_blocks<Kernel>(params.tasks), kWarpgroupThreads,
+                          Kernel::kSharedBytes, params);
+  } else {
+    launch_statistics<T>(args, geometry, params.statistics, params.padded_queries);
+  }
+  if (params.dk != nullptr || params.dv != nullptr) {
+    using Kernel = WarpgroupKeyGradient<T, kDrops>;
+    const int64_t heads = args.in[1].shape[0] * geometry.kv_heads;
+    const int64_t tasks = heads * ((geometry.keys + kTileRows - 1) / kTileRows);
+    params.tasks = static_cast<int>(device::blocks_for(tasks, 1));
+    device::launch_shared(args, warpgroup_backward_kernel<Kernel>,
+                          running_blocks<Kernel>(params.tasks), kWarpgroupThreads,
+                          Kernel::kSharedBytes, params);
+  }
+}
+
+template <typename T>
+void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry) {
+  const auto attrs = args.attr<AttentionGradAttrs>();
+  const Shape& q = args.in[0].shape;
+  device::expect_workspace(args, attention_blocks::statistics_bytes(q));
+  WarpgroupBackwardParams<T> params{
+      .geometry = geometry,
+      .q = args.in[0].as<const T>(),
+      .k = args.in[1].as<const T>(),
+      .v = args.in[2].as<const T>(),
+      .out = args.in[3].as<const T>(),
+      .lse = args.in[4].as<const float>(),
+      .dout = args.in[5].as<const T>(),
+      .statistics = static_cast<float2*>(args.workspace),
+      .padded_queries = static_cast<int>(attention_blocks::padded_queries(q))};
+  size_t output = 0;
+  params.dq = attrs.dq ? args.out[output++].as<T>() : nullptr;
+  params.dk = attrs.dk ? args.out[output++].as<T>() : nullptr;
+  params.dv = attrs.dv ? args.out[output++].as<T>() : nullptr;
+  if (geometry.dropout.rng != nullptr) {
+    launch_warpgroup_kernels<T, true>(args, params);
+  } else {
+    launch_warpgroup_kernels<T, false>(args, params);
+  }
+}
+
+}  // namespace lithe::attention_cuda_kernels

@@ -1,0 +1,292 @@
+// What the warpgroup kernels of attention share: 16-bit operands with head dims up to 64 in tiles
+// of [64, 64], dropout and hidden keys. Device-only.
+#pragma once
+
+#include <type_traits>
+
+#include "tensor/ops/attention_cuda.h"
+#include "tensor/ops/cuda_warpgroup.h"
+
+namespace lithe::attention_cuda_kernels {
+
+// A launch has as many blocks as the device holds; each takes one task after another and copies the
+// first tiles of the next while it computes the last of the present one.
+inline constexpr int kWarpgroupThreads = 128;
+inline constexpr int kTileRows = 64;
+inline constexpr uint32_t kTileBytes = kTileRows * device::kTileRowBytes;
+inline constexpr uint32_t kPairBytes = 2 * kTileBytes;  // keys and values, or queries and dO
+
+extern __shared__ __align__(1024) unsigned char tile_memory[];
+
+// With dropout a tile's rows are in another order than its keys, so that the eight columns that a
+// lane has of 32 are one block of random numbers: the key of column 8 n + 2 place + i is
+// 8 place + 2 n + i.
+template <bool kDrops>
+__device__ constexpr int key_of_row(int row) {
+  return kDrops ? (row & 33) | (row >> 3 & 3) << 1 | (row >> 1 & 3) << 3 : row;
+}
+
+// 64 rows of `dim` elements, `stride` apart, as a tile; zeros behind `rows` and `dim`.
+// Asynchronous.
+template <bool kDrops, typename T>
+__device__ inline void copy_rows(uint32_t tile, const T* from, int64_t stride, int rows, int dim) {
+  constexpr int kStep = kWarpgroupThreads / 8;  // a bit of a row's number, as key_of_row needs
+  const int chunk = static_cast<int>(threadIdx.x) % 8;
+  const int first = static_cast<int>(threadIdx.x) / 8;
+  const int first_key = key_of_row<kDrops>(first);
+  const uint32_t to = tile + device::tile_chunk(first, chunk);
+  const T* const own = from + first_key * stride + chunk * 8;
+  if (rows >= kTileRows && dim == device::kTileColumns) {
+#pragma unroll
+    for (int r = 0; r < kTileRows; r += kStep) {
+      device::copy_async(to + r * device::kTileRowBytes, own + key_of_row<kDrops>(r) * stride);
+    }
+    return;
+  }
+#pragma unroll
+  for (int r = 0; r < kTileRows; r += kStep) {
+    const int key = key_of_row<kDrops>(r);
+    const bool is_real = first_key + key < rows && chunk * 8 < dim;
+    device::copy_async(to + r * device::kTileRowBytes, is_real ? own + key * stride : from,
+                       is_real);
+  }
+}
+
+// Asks for 64 rows, `stride` apart, of which `rows` are there, from `at` on; of `second` too.
+template <typename T>
+__device__ inline void prefetch_rows(const T* first, int64_t at, int64_t stride, int rows,
+                                     std::type_identity_t<const T*> second) {
+  const int row = static_cast<int>(threadIdx.x) % kTileRows;
+  const T* const from = static_cast<int>(threadIdx.x) < kTileRows ? first : second;
+  if (from != nullptr && row < rows) {
+    device::prefetch(from + at + row * stride);
+  }
+}
+
+// The warp's 16 rows of a tile as the left operands of four products.
+__device__ inline void load_rows(uint32_t (&a)[4][4], uint32_t tile) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int row = static_cast<int>(threadIdx.x / 32) * 16 + lane % 16;
+#pragma unroll
+  for (int step = 0; step < 4; ++step) {
+    device::load_matrices(a[step], tile + device::tile_chunk(row, 2 * step + lane / 16));
+  }
+}
+
+// Left operands from sums.
+template <typename T, int kSteps>
+__device__ inline void pack_rows(uint32_t (&a)[kSteps][4], const float (&c)[2 * kSteps][4]) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float* pair = c[2 * step + i / 2] + i % 2 * 2;
+      a[step][i] = device::pack_halves<T>(pair[0], pair[1]);
+    }
+  }
+}
+
+__device__ inline void clear_sums(float (&sums)[8][4]) {
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums[n][i] = 0;
+    }
+  }
+}
+
+// c = the warpgroup's 64 rows, in registers or a tile, by the transpose of 8 kEights rows of a
+// tile.
+template <typename T, int kEights>
+__device__ inline void multiply_by_transpose(float (&c)[kEights][4], const uint32_t (&rows)[4][4],
+                                             uint64_t tile) {
+  device::multiply_registers<T, false, false>(c, rows[0], tile);
+#pragma unroll
+  for (int s = 1; s < 4; ++s) {
+    device::multiply_registers<T, false, true>(c, rows[s], tile + s * device::kNextColumns);
+  }
+}
+template <typename T, int kEights>
+__device__ inline void multiply_by_transpose(float (&c)[kEights][4], uint64_t rows, uint64_t tile) {
+  device::multiply_tiles<T, false, false>(c, rows, tile);
+#pragma unroll
+  for (int s = 1; s < 4; ++s) {
+    device::multiply_tiles<T, false, true>(c, rows + s * device::kNextColumns,
+                                           tile + s * device::kNextColumns);
+  }
+}
+
+// Zeros as left operands, written here and not earlier, where products may still read the
+// registers.
+template <int kSteps>
+__device__ inline void clear_rows(uint32_t (&a)[kSteps][4]) {
+#pragma unroll
+  for (int step = 0; step < kSteps; ++step) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      asm volatile("mov.b32 %0, 0;" : "=r"(a[step][i]));
+    }
+  }
+}
+
+// The warp's sums [16, 64] to `rows` rows from `to` on, through its rows of a tile.
+template <typename T>
+__device__ inline void store_rows(T* to, uint32_t tile, const float (&sums)[8][4], float upper,
+                                  float lower, int64_t stride, int rows, int dim) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int first = static_cast<int>(threadIdx.x / 32) * 16;
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+    const uint32_t at = tile + device::tile_chunk(first + lane / 4, n) + lane % 4 * 4;
+    device::store_shared(at, device::pack_halves<T>(sums[n][0] * upper, sums[n][1] * upper));
+    device::store_shared(at + 8 * device::kTileRowBytes,
+                         device::pack_halves<T>(sums[n][2] * lower, sums[n][3] * lower));
+  }
+  __syncwarp();
+#pragma unroll
+  for (int r = 0; r < 16; r += 4) {
+    const int row = r + lane / 8;
+    if (row < rows && lane % 8 * 8 < dim) {
+      *reinterpret_cast<uint4*>(to + row * stride + lane % 8 * 8) =
+          device::load_shared(tile + device::tile_chunk(first + row, lane % 8));
+    }
+  }
+}
+
+// The keys of a tile that the key mask and their number leave visible: a bit each.
+struct Seen {
+  bool own[2] = {};
+  uint32_t word[2] = {};
+
+  // In two parts, so that the mask's bytes arrive in between.
+  __device__ void load(const Geometry& geo, int64_t b, int first) {
+    if (geo.key_mask != nullptr) {
+      const int s = first + static_cast<int>(threadIdx.x % 32);
+      own[0] = geo.sees(b, s);
+      own[1] = geo.sees(b, s + 32);
+    }
+  }
+  __device__ void share(const Geometry& geo, int first) {
+    if (geo.key_mask != nullptr) {
+      word[0] = __ballot_sync(0xffffffffu, own[0]);
+      word[1] = __ballot_sync(0xffffffffu, own[1]);
+    } else {
+      word[0] = first_bits(geo.keys - first);
+      word[1] = first_bits(geo.keys - first - 32);
+    }
+  }
+  __device__ bool none() const { return (word[0] | word[1]) == 0; }
+  __device__ bool all() const { return (word[0] & word[1]) == 0xffffffffu; }
+
+ private:
+  __device__ static uint32_t first_bits(int n) {
+    return n >= 32 ? 0xffffffffu : n <= 0 ? 0u : (1u << n) - 1;
+  }
+};
+
+// 64 queries of one head and the tiles of keys that they meet: at least one, perhaps of hidden
+// keys. Blocks next to each other take the queries of one head, and so share its keys in the cache.
+struct QueryTask {
+  __device__ QueryTask(const Geometry& geo, int index) {
+    const int blocks = (geo.queries + kTileRows - 1) / kTileRows;
+    // With causality the last queries see most: they go first.
+    first_row = (blocks - 1 - index % blocks) * kTileRows;
+    head = index / blocks % geo.heads;
+    b = index / blocks / geo.heads;
+    const int last_row = min(first_row + kTileRows, geo.queries) - 1;
+    key_tiles = max((geo.visible(last_row) + kTileRows - 1) / kTileRows, 1);
+  }
+  int b;
+  int head;
+  int first_row;
+  int key_tiles;
+};
+
+// A tile of a task's keys and one of its values behind it.
+template <bool kDrops, typename T>
+__device__ inline void copy_keys(uint32_t to, const Geometry& geo, const T* k, const T* v,
+                                 const QueryTask& task, int tile) {
+  const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
+  const int64_t at = geo.key_at(task.b, tile * kTileRows, task.head / geo.group());
+  const int rows = geo.keys - tile * kTileRows;
+  copy_rows<kDrops>(to, k + at, stride, rows, geo.dim);
+  copy_rows<kDrops>(to + kTileBytes, v + at, stride, rows, geo.dim);
+}
+
+// Calls step.operator()<kWidth, kMasked>(first) for the parts of a tile of keys: kWidth of them
+// from `first` on, kMasked where some may be hidden from some of the task's queries.
+template <bool kDrops, typename F>
+__device__ inline void each_step(const Geometry& geo, const QueryTask& task, int tile,
+                                 const Seen& seen, const F& step) {
+  constexpr int kWidth = 32;
+  if (seen.none()) {
+    return;
+  }
+  if (seen.all() && geo.visible(task.first_row) >= (tile + 1) * kTileRows) {
+#pragma unroll 1
+    for (int first = 0; first < kTileRows; first += kWidth) {
+      step.template operator()<kWidth, false>(first);
+    }
+    return;
+  }
+  if constexpr (!kDrops) {  // whose order of keys spreads the first sixteen
+    if (geo.keys - tile * kTileRows <= 16) {
+      step.template operator()<16, true>(0);
+      return;
+    }
+  }
+#pragma unroll 1
+  for (int first = 0; first < kTileRows; first += kWidth) {
+    step.template operator()<kWidth, true>(first);
+  }
+}
+
+// Scores of rows of queries by columns of keys, hidden ones set to -infinity; `seen` has a bit for
+// each key from first_key on.
+template <bool kDrops, int kEights>
+__device__ inline void hide_keys(float (&scores)[kEights][4], uint32_t seen, const Geometry& geo,
+                                 int query, int first_key) {
+  const int place = static_cast<int>(threadIdx.x % 4);
+  const int step = kDrops ? 8 * place : 2 * place;
+  const int limit[2] = {geo.visible(query) - first_key - step,
+                        geo.visible(query + 8) - first_key - step};
+  const uint32_t own = seen >> step;
+#pragma unroll
+  for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int bit = n * (kDrops ? 2 : 8) + i % 2;
+      if ((own >> bit & 1u) == 0 || bit >= limit[i / 2]) {
+        scores[n][i] = -INFINITY;
+      }
+    }
+  }
+}
+
+// The draws of a lane for its two rows by 32 keys, of which `block` is the upper row's first: lane
+// 2 n + i of word[row] for column 8 n + 2 place + i. The rows are eight of `keys` apart.
+__device__ inline void draw_rows(uint32_t (&word)[2][4], const Draw& draw, uint64_t block,
+                                 int keys) {
+  const uint64_t upper = block + threadIdx.x % 4;
+  const uint64_t blocks[2] = {upper, upper + static_cast<uint64_t>(keys)};
+  device::philox_blocks<kDropoutRounds>(draw.seed, draw.stream, blocks, word);
+}
+// Whether a row's draws keep column n, element i.
+__device__ inline bool keeps(const uint32_t (&word)[4], uint32_t high_threshold, int n, int i) {
+  return (i == 0 ? word[n] << 16 : word[n]) >= high_threshold;
+}
+
+// Tasks of 64 queries.
+inline int query_tasks(const KernelArgs& args, const Geometry& geometry) {
+  const int64_t heads = args.in[0].shape[0] * geometry.heads;
+  return static_cast<int>(
+      device::blocks_for(heads * ((geometry.queries + kTileRows - 1) / kTileRows), 1));
+}
+template <typename Kernel>
+unsigned running_blocks(int tasks) {
+  constexpr int64_t kBlocks = attention_blocks::kProcessors * Kernel::kResident;
+  return static_cast<unsigned>(std::min<int64_t>(tasks, kBlocks));
+}
+
+}  // namespace lithe::attention_cuda_kernels

@@ -1,0 +1,241 @@
+// Attention's backward pass on warpgroups: the kernel that holds queries. Device-only.
+#pragma once
+
+#include "tensor/ops/attention_warpgroup_cuda.h"
+
+namespace lithe::attention_cuda_kernels {
+
+template <typename T>
+struct WarpgroupBackwardParams {
+  Geometry geometry;
+  const T* q = nullptr;
+  const T* k = nullptr;
+  const T* v = nullptr;
+  const T* out = nullptr;
+  const float* lse = nullptr;
+  const T* dout = nullptr;
+  T* dq = nullptr;
+  T* dk = nullptr;  // dk and dv: null where not wanted
+  T* dv = nullptr;
+  float2* statistics = nullptr;  // [B, N, padded_queries], see statistics_kernel
+  int padded_queries = 0;        // a multiple of 64
+  int tasks = 0;
+};
+
+// dq of 64 queries, and the queries' statistics for the other kernel.
+template <typename T_, bool kDrops_>
+struct WarpgroupQueryGradient {
+  using T = T_;
+  static constexpr bool kDrops = kDrops_;
+  static constexpr int kResident = 3;
+  // Two stages of keys and values, the queries and output gradients of two tasks.
+  static constexpr size_t kSharedBytes = 4 * kPairBytes;
+
+  const WarpgroupBackwardParams<T>& p;
+  const Geometry& geo = p.geometry;
+  int row = 0;            // the lane's first query; the second is 8 further
+  bool is_active = true;  // the warp has queries
+  uint32_t own_tile = 0;  // shared address of the task's queries, then output gradients
+  uint32_t stage = 0;     // and of the present keys and values
+  uint64_t draw_block = 0;
+  uint32_t high_threshold = 0;
+  uint32_t queries[4][4];
+  uint32_t dout[4][4];
+  float lse[2];
+  float delta[2];
+  float sums[8][4];
+
+  __device__ void copy_queries(const QueryTask& task, uint32_t to) const {
+    const int64_t stride = int64_t{geo.heads} * geo.dim;
+    const int64_t at = geo.query_at(task.b, task.first_row, task.head);
+    const int rows = geo.queries - task.first_row;
+    copy_rows<false>(to, p.q + at, stride, rows, geo.dim);
+    copy_rows<false>(to + kTileBytes, p.dout + at, stride, rows, geo.dim);
+  }
+
+  // dO · O and the log-sum-exp, two lanes a query.
+  __device__ void look_at_rows(const QueryTask& task) {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+    const int row_of_tile = static_cast<int>(threadIdx.x) / 2;
+    const int t = task.first_row + row_of_tile;
+    const int64_t of_head = int64_t{task.b} * geo.heads + task.head;
+    float dot = 0;
+    float log_sum = INFINITY;
+    if (t < geo.queries) {
+      const int64_t at = geo.query_at(task.b, t, task.head);
+      const float natural = p.lse[of_head * geo.queries + t];
+      log_sum = natural == -INFINITY ? INFINITY : natural * static_cast<float>(kLog2E);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int chunk = lane % 2 + i * 2;
+        if (chunk * 8 < geo.dim) {
+          const uint4 words =
+              device::load_shared(own_tile + kTileBytes + device::tile_chunk(row_of_tile, chunk));
+          device::Pack<T, 8> x;
+          memcpy(&x, &words, sizeof(x));
+          const auto y = device::load<8>(p.out + at + chunk * 8);
+#pragma unroll
+          for (int j = 0; j < 8; ++j) {
+            dot += device::widen<float>(x.at[j]) * device::widen<float>(y.at[j]);
+          }
+        }
+      }
+    }
+    dot += __shfl_xor_sync(0xffffffffu, dot, 1);
+    if (lane % 2 == 0) {
+      p.statistics[of_head * p.padded_queries + t] = make_float2(log_sum, dot);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int from = (lane / 4 + 8 * half) * 2;
+      delta[half] = __shfl_sync(0xffffffffu, dot, from);
+      lse[half] = __shfl_sync(0xffffffffu, log_sum, from);
+    }
+  }
+
+  // From the scores, and dO Vᵀ in ds: the gradient of the scaled scores of the keys from `key` on.
+  template <int kEights>
+  __device__ void differentiate(const float (&scores)[kEights][4], float (&ds)[kEights][4],
+                                const Draw& draw, int key) const {
+    const float scale = static_cast<float>(geo.scale * kLog2E);
+    const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
+    uint32_t word[2][4];
+    if constexpr (kDrops) {
+      draw_rows(word, draw, draw_block + static_cast<uint64_t>(key / kDropoutLanes), geo.keys);
+    }
+#pragma unroll
+    for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float own_delta = delta[i / 2];
+        const float probability = device::exp2_fast(scores[n][i] * scale - lse[i / 2]);
+        float dp = ds[n][i] - own_delta;
+        if constexpr (kDrops) {
+          dp = keeps(word[i / 2], high_threshold, n, i % 2) ? ds[n][i] * kept_scale - own_delta
+                                                            : -own_delta;
+        }
+        ds[n][i] = probability * dp;
+      }
+    }
+  }
+
+  // kWidth keys of the present tile from `first` on, the `tile`th of the task. The sums are
+  // complete after the next wait.
+  template <int kWidth, bool kMasked>
+  __device__ void step(int tile, int first, const Seen& seen, const Draw& draw) {
+    constexpr int kEights = kWidth / 8;
+    const uint32_t keys = stage + static_cast<uint32_t>(first * device::kTileRowBytes);
+    const uint64_t key_tile = device::describe_tile(keys);
+    const uint64_t value_tile = device::describe_tile(keys + kTileBytes);
+    float scores[kEights][4];
+    float ds[kEights][4];
+    device::warpgroup_begin();
+    multiply_by_transpose<T>(scores, queries, key_tile);
+    multiply_by_transpose<T>(ds, dout, value_tile);
+    device::warpgroup_commit();
+    device::warpgroup_wait<0>();
+    device::settle(scores);
+    device::settle(ds);
+    uint32_t gradients[kWidth / 16][4];
+    if (is_active) {
+      const int key = tile * kTileRows + first;
+      if constexpr (kMasked) {
+        hide_keys<kDrops>(scores, first == 0 ? seen.word[0] : seen.word[1], geo, row, key);
+      }
+      differentiate(scores, ds, draw, key);
+      pack_rows<T>(gradients, ds);
+    } else {
+      clear_rows(gradients);
+    }
+    device::warpgroup_begin();
+#pragma unroll
+    for (int s = 0; s < kWidth / 16; ++s) {
+      device::multiply_registers<T, true, true>(sums, gradients[s],
+                                                key_tile + s * device::kNextRows);
+    }
+    device::warpgroup_commit();
+  }
+
+  __device__ void begin(const QueryTask& task, const Draw& draw) {
+    const int warp = static_cast<int>(threadIdx.x / 32);
+    row = task.first_row + warp * 16 + static_cast<int>(threadIdx.x % 32) / 4;
+    is_active = task.first_row + warp * 16 < geo.queries;
+    if constexpr (kDrops) {
+      draw_block = geo.probability_at(task.b, task.head, row) / kDropoutLanes;
+      high_threshold = draw.threshold << 16;
+    }
+    clear_sums(sums);
+    look_at_rows(task);
+    load_rows(queries, own_tile);
+    load_rows(dout, own_tile + kTileBytes);
+  }
+  __device__ void prefetch_task(const QueryTask& task) const {
+    const int rows = geo.queries - task.first_row;
+    const int64_t at = geo.query_at(task.b, task.first_row, task.head);
+    prefetch_rows(p.q, at, geo.heads * geo.dim, rows, p.dout);
+    prefetch_rows(p.out, at, geo.heads * geo.dim, rows, nullptr);
+    prefetch_rows(p.k, geo.key_at(task.b, task.first_row, task.head / geo.group()),
+                  geo.kv_heads * geo.dim, geo.keys - task.first_row, p.v);
+  }
+
+  __device__ void run() {
+    const uint32_t stages = device::shared_address(tile_memory);
+    const uint32_t query_tiles = stages + 2 * kPairBytes;
+    const int blocks = static_cast<int>(gridDim.x);
+    int index = static_cast<int>(blockIdx.x);
+    QueryTask task(geo, index);
+    own_tile = query_tiles;
+    stage = stages;
+    Seen seen;
+    copy_queries(task, own_tile);
+    copy_keys<kDrops>(stage, geo, p.k, p.v, task, 0);
+    seen.load(geo, task.b, 0);
+    const Draw draw(geo.dropout);
+    device::copy_async_wait_all();
+    device::publish_tiles();
+    __syncthreads();
+    while (index < p.tasks) {
+      begin(task, draw);
+      const bool has_next = index + blocks < p.tasks;
+      const QueryTask next(geo, has_next ? index + blocks : index);
+      const uint32_t next_tile = 2 * query_tiles + kPairBytes - own_tile;
+      if (has_next) {
+        prefetch_task(next);
+      }
+      for (int tile = 0; tile < task.key_tiles; ++tile) {
+        seen.share(geo, tile * kTileRows);
+        const Seen present = seen;
+        const uint32_t other_stage = 2 * stages + kPairBytes - stage;
+        if (tile + 1 < task.key_tiles) {
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, task, tile + 1);
+          seen.load(geo, task.b, (tile + 1) * kTileRows);
+        } else if (has_next) {
+          copy_queries(next, next_tile);
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, next, 0);
+          seen.load(geo, next.b, 0);
+        }
+        each_step<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>(int first) {
+          step<kWidth, kMasked>(tile, first, present, draw);
+        });
+        device::copy_async_wait_all();
+        device::publish_tiles();
+        device::warpgroup_wait<0>();
+        device::settle(sums);
+        __syncthreads();
+        stage = other_stage;
+      }
+      if (is_active) {
+        const int first = row - static_cast<int>(threadIdx.x % 32) / 4;
+        const auto scale = static_cast<float>(geo.scale);
+        store_rows(p.dq + geo.query_at(task.b, first, task.head), own_tile, sums, scale, scale,
+                   int64_t{geo.heads} * geo.dim, geo.queries - first, geo.dim);
+      }
+      __syncthreads();  // the tiles of queries are free
+      index += blocks;
+      task = next;
+      own_tile = next_tile;
+    }
+  }
+};
+
+}  // namespace lithe::attention_cuda_kernels

@@ -1,0 +1,254 @@
+#include "tensor/ops/fuse.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "tensor/ops/dropout.h"
+#include "tensor/ops/elementwise.h"
+#include "tensor/ops/matmul.h"
+#include "tensor/ops/norm.h"
+#include "tensor/ops/residual_norm.h"
+
+namespace lithe {
+namespace {
+
+constexpr size_t kMostStacked = InferContext::kMaxOutputs;
+
+// Who reads each value, and where nodes stand.
+class Readers {
+ public:
+  explicit Readers(const Graph& g)
+      : first_(static_cast<size_t>(g.value_count()), kNoNode),
+        count_(first_.size(), 0),
+        position_(static_cast<size_t>(g.node_count()), 0) {
+    int position = 0;
+    for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
+      position_[static_cast<size_t>(n)] = position++;
+      for (ValueId v : g.inputs(n)) {
+        if (v == kNoValue) {
+          continue;
+        }
+        if (count_[static_cast<size_t>(v)]++ == 0) {
+          first_[static_cast<size_t>(v)] = n;
+        }
+      }
+    }
+  }
+  int count(ValueId v) const { return count_[static_cast<size_t>(v)]; }
+  NodeId first(ValueId v) const { return first_[static_cast<size_t>(v)]; }
+  int position(NodeId n) const { return position_[static_cast<size_t>(n)]; }
+
+ private:
+  std::vector<NodeId> first_;
+  std::vector<int> count_;
+  std::vector<int> position_;
+};
+
+// The node that made v, where it is of this op and v is its only purpose.
+NodeId sole_producer(const Graph& g, const Readers& readers, ValueId v, const OpDef& op) {
+  const Value& value = g.value(v);
+  const bool made = value.producer != kNoNode && g.node(value.producer).op == &op;
+  return made && readers.count(v) == 1 && !value.is_output && !value.is_gradient ? value.producer
+                                                                                 : kNoNode;
+}
+
+bool same_type(const Graph& g, ValueId a, ValueId b) {
+  return g.dtype(a) == g.dtype(b) && g.shape(a) == g.shape(b);
+}
+
+// What is rewritten, carried out by `finish`: until then all ids and positions stay as they were.
+class Rewrite {
+ public:
+  explicit Rewrite(Graph& g) : g_(g), scope_(g.current_scope()), phase_(g.phase()) {
+    to_.assign(static_cast<size_t>(g.value_count()), kNoValue);
+  }
+  // New nodes stand where `n` does and belong where it belongs.
+  void at(NodeId n) {
+    g_.set_cursor(n);
+    g_.set_scope(g_.node(n).scope);
+    g_.set_phase(g_.node(n).phase);
+  }
+  void replace(ValueId from, ValueId with) { to_[static_cast<size_t>(from)] = with; }
+  void erase(NodeId n) { gone_.push_back(n); }
+  void finish() {
+    if (!gone_.empty()) {
+      g_.replace_uses(to_);
+      for (NodeId n : gone_) {
+        g_.erase(n);
+      }
+    }
+    g_.set_cursor(kNoNode);
+    g_.set_scope(scope_);
+    g_.set_phase(phase_);
+  }
+
+ private:
+  Graph& g_;
+  std::vector<ValueId> to_;
+  std::vector<NodeId> gone_;
+  ScopeId scope_;
+  Phase phase_;
+};
+
+}  // namespace
+
+int fuse_residual_norms(Graph& g) {
+  const Readers readers(g);
+  Rewrite rewrite(g);
+  int rewritten = 0;
+  for (const NodeId norm : g.order()) {
+    if (g.node(norm).op != &layer_norm_op) {
+      continue;
+    }
+    const ValueId sum = g.in(norm, 0);
+    const NodeId add = g.value(sum).producer;
+    // The sum is made where the norm stands, so nobody may read it earlier.
+    if (add == kNoNode || g.node(add).op != &add_op || g.value(sum).is_output ||
+        readers.position(readers.first(sum)) < readers.position(norm) ||
+        !same_type(g, g.in(add, 0), sum) || !same_type(g, g.in(add, 1), sum)) {
+      continue;
+    }
+    ResidualNormAttrs attrs;
+    attrs.eps = g.attr<NormAttrs>(norm).eps;
+    ValueId y = g.in(add, 0);
+    ValueId residual = g.in(add, 1);
+    ValueId rng = kNoValue;
+    NodeId drop = sole_producer(g, readers, y, dropout_op);
+    if (drop == kNoNode) {
+      drop = sole_producer(g, readers, residual, dropout_op);
+      if (drop != kNoNode) {
+        std::swap(y, residual);
+      }
+    }
+    if (drop != kNoNode) {
+      y = g.in(drop, 0);
+      rng = g.in(drop, 1);
+      attrs.dropout = g.attr<DropoutAttrs>(drop);
+    }
+    rewrite.at(norm);
+    const ResidualNormOut out =
+        residual_norm(g, y, residual, g.in(norm, 1), g.in(norm, 2), attrs, rng);
+    rewrite.replace(sum, out.sum);
+    rewrite.replace(g.output(norm, 0), out.normed);
+    rewrite.erase(norm);
+    rewrite.erase(add);
+    if (drop != kNoNode) {
+      rewrite.erase(drop);
+    }
+    ++rewritten;
+  }
+  rewrite.finish();
+  return rewritten;
+}
+
+int fuse_parallel_linears(Graph& g) {
+  const Readers readers(g);
+  Rewrite rewrite(g);
+  int rewritten = 0;
+  const auto bias_of = [&](NodeId n) { return g.node(n).input_count > 2 ? g.in(n, 2) : kNoValue; };
+  const auto is_leaf = [&](ValueId v) { return v == kNoValue || g.value(v).producer == kNoNode; };
+  // The stack stands where its first layer does, so the weights of all must be there.
+  const auto fits = [&](NodeId n) {
+    return g.node(n).op == &linear_op && g.attr<LinearAttrs>(n).activation == Activation::none &&
+           is_leaf(g.in(n, 1)) && is_leaf(bias_of(n));
+  };
+  std::vector<NodeId> done;
+  for (const NodeId first : g.order()) {
+    if (!fits(first) || std::find(done.begin(), done.end(), first) != done.end()) {
+      continue;
+    }
+    std::vector<NodeId> layers;
+    for (NodeId n = first; n != kNoNode && layers.size() < kMostStacked; n = g.next(n)) {
+      // Between them there is little more than views.
+      if (readers.position(n) > readers.position(first) + 3 * static_cast<int>(kMostStacked)) {
+        break;
+      }
+      if (fits(n) && g.in(n, 0) == g.in(first, 0) && same_type(g, g.in(n, 1), g.in(first, 1)) &&
+          (bias_of(n) == kNoValue) == (bias_of(first) == kNoValue)) {
+        layers.push_back(n);
+      }
+    }
+    if (layers.size() < 2) {
+      continue;
+    }
+    std::vector<ValueId> weights;
+    std::vector<ValueId> biases;
+    for (NodeId n : layers) {
+      weights.push_back(g.in(n, 1));
+      if (bias_of(n) != kNoValue) {
+        biases.push_back(bias_of(n));
+      }
+    }
+    rewrite.at(first);
+    const std::vector<ValueId> y = linear_stack(g, g.in(first, 0), weights, biases);
+    for (size_t i = 0; i < layers.size(); ++i) {
+      rewrite.replace(g.output(layers[i], 0), y[i]);
+      rewrite.erase(layers[i]);
+      done.push_back(layers[i]);
+    }
+    ++rewritten;
+  }
+  rewrite.finish();
+  return rewritten;
+}
+
+int fuse_sums(Graph& g) {
+  const Readers readers(g);
+  Rewrite rewrite(g);
+  int rewritten = 0;
+  std::vector<bool> taken(static_cast<size_t>(g.node_count()), false);
+  const auto addend_of = [&](NodeId n) {
+    return g.node(n).input_count > 2 ? g.in(n, 2) : kNoValue;
+  };
+  // The first of the products that add up to v and that nobody else reads.
+  const auto product_of = [&](ValueId v) {
+    NodeId n = sole_producer(g, readers, v, matmul_op);
+    while (n != kNoNode && addend_of(n) != kNoValue) {
+      n = sole_producer(g, readers, addend_of(n), matmul_op);
+    }
+    return n;
+  };
+  const auto made_before = [&](ValueId v, NodeId n) {
+    const NodeId producer = g.value(v).producer;
+    return producer == kNoNode || readers.position(producer) < readers.position(n);
+  };
+  for (const NodeId add : g.order()) {
+    if (g.node(add).op != &add_op) {
+      continue;
+    }
+    const ValueId out = g.output(add, 0);
+    if (g.value(out).is_output || g.value(out).is_gradient || !same_type(g, g.in(add, 0), out) ||
+        !same_type(g, g.in(add, 1), out)) {
+      continue;
+    }
+    // Of two products the later one is taken: its operands are still there.
+    const std::array<NodeId, 2> products = {product_of(g.in(add, 0)), product_of(g.in(add, 1))};
+    const auto rank = [&](NodeId n) { return n == kNoNode ? -1 : readers.position(n); };
+    const int side = rank(products[0]) > rank(products[1]) ? 0 : 1;
+    const NodeId product = products[static_cast<size_t>(side)];
+    const ValueId addend = g.in(add, 1 - side);
+    if (product == kNoNode || taken[static_cast<size_t>(product)]) {
+      continue;
+    }
+    const ValueId made = g.output(product, 0);
+    const bool single = made == g.in(add, side);
+    if (!single && !made_before(addend, product)) {
+      continue;  // the head of a chain stays where it is
+    }
+    rewrite.at(single ? add : product);
+    const ValueId joined =
+        matmul(g, g.in(product, 0), g.in(product, 1), g.attr<MatmulAttrs>(product), addend);
+    rewrite.replace(made, joined);
+    rewrite.replace(out, single ? joined : g.in(add, side));
+    rewrite.erase(add);
+    rewrite.erase(product);
+    taken[static_cast<size_t>(product)] = true;
+    ++rewritten;
+  }
+  rewrite.finish();
+  return rewritten;
+}
+
+}  // namespace lithe
