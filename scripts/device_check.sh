@@ -6,9 +6,10 @@
 #     --build: only build; --quick: build, tests and compare; --steps: build and time training steps
 #
 # Results go to $OUT (default: build-device/results): machine.json, log.txt, compare.json,
-# support.json, perf.json, peers.json, table.md, steps.jsonl, sanitizer.txt. Ends within SECONDS_LIMIT
-# (default 530); exits with 1 when a step fails or is cut off. Headers that the machine lacks may lie in
-# .carry/include, libraries (utf8proc, OpenBLAS with OpenMP) in .carry/lib.
+# support.json, perf.json, peers.json, table.md, steps.json, steps.md, trace_*.json, sanitizer.txt.
+# Ends within SECONDS_LIMIT (default 530); exits with 1 when a step fails or is cut off. Headers that
+# the machine lacks may lie in .carry/include, libraries (utf8proc, OpenBLAS with OpenMP) in
+# .carry/lib.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -139,23 +140,16 @@ describe_machine > "$out/machine.json"
 tee -a "$log" < "$out/machine.json"
 registry=$build/bin/op_registry
 
-# Training steps beside PyTorch, a JSON line each.
+# Training steps beside PyTorch: steps.json, steps.md and one trace.
 steps() {
-  local name recipe extra peer
-  while IFS='|' read -r name recipe extra peer; do
-    # shellcheck disable=SC2086
-    echo "{\"case\": \"$name\", \"lithe\": $(timeout 60 "$build/bin/bench_step" --device cuda \
-      --recipe "configs/bench/$recipe.yaml" --steps 20 $extra | tail -1)}" || return 1
-    # shellcheck disable=SC2086
-    echo "{\"case\": \"$name\", \"pytorch\": $(timeout 60 python3 bench/peers/$peer | tail -1)}"
-  done > "$out/steps.jsonl" << 'CASES'
-bert 32x128 bf16|bert_base_cls|train.compute=bf16|bert_train_pytorch.py --device cuda --dtype bfloat16 --steps 20
-bert 32x128 fp32|bert_base_cls||bert_train_pytorch.py --device cuda --steps 20
-bert-qa 32x384 bf16|bert_base_qa|train.compute=bf16|bert_train_pytorch.py --device cuda --dtype bfloat16 --tokens 384 --steps 20
-vit-b16 128 bf16|vit_b16|train.compute=bf16|vit_train_pytorch.py --device cuda --dtype bfloat16 --batch 128 --steps 20
-CASES
+  python3 bench/steps.py --device cuda --lithe "$build/bin/bench_step" --out "$out" --threads 0 \
+    --trace 'bert-cls 32x128 bf16' --limit "$steps_limit"
 }
 export -f steps
+# Beside the other steps there is time for the first cases only.
+steps_limit=290
+[[ $mode == all ]] && steps_limit=150
+export steps_limit
 
 # `timeout` starts programs, not functions: these run in a shell of their own.
 export -f configure
@@ -163,12 +157,13 @@ export lenient
 
 if step configure 60 bash -c configure &&
   step build 300 cmake --build "$build" --parallel "$(nproc)" \
-    --target op_registry --target test_tensor_core --target test_train --target bench_step \
-    --target train && [[ $mode != --build ]]; then
+    --target op_registry --target test_tensor_core --target test_train \
+    --target test_train_cuda --target bench_step --target train && [[ $mode != --build ]]; then
   export LD_LIBRARY_PATH=$PWD/$build/lib:${LD_LIBRARY_PATH:-}
   if [[ $mode != --steps ]]; then
     step "memory tests" 60 "$build/bin/test_tensor_core"
-    step "training tests" 150 "$build/bin/test_train" -tc='CUDA*'
+    step "training tests" 150 "$build/bin/test_train" -tc='CUDA*,*PyTorch*,*bf16*'
+    step "hot path" 60 "$build/bin/test_train_cuda"
     step compare 240 "$registry" --mode compare --device cuda --json "$out/compare.json"
   fi
   if [[ $mode == all ]]; then
@@ -178,7 +173,7 @@ if step configure 60 bash -c configure &&
     sed -n '/^| op/,$p' "$log" | sed '/^==/,$d' > "$out/table.md"
   fi
   if [[ $mode == all || $mode == --steps ]]; then
-    step steps 200 bash -c steps
+    step steps $((steps_limit + 10)) bash -c steps
   fi
   if [[ $mode == all ]]; then
     step support 60 "$registry" --mode support --json "$out/support.json"
@@ -191,7 +186,7 @@ grep -E '^FAILED|error:|skipped|op_registry [a-z]+: ' "$log" | head -60
 if [[ $mode != --quick ]]; then
   grep -vE 'rc 0' "$out/sanitizer.txt" 2> /dev/null | head -40
   cat "$out/table.md" 2> /dev/null
-  cut -c1-400 "$out/steps.jsonl" 2> /dev/null
+  sed -n '/^| step/,/^#/p' "$out/steps.md" 2> /dev/null
 fi
 printf '%s\n' "${summary[@]}"
 if ((${#failed[@]} > 0)); then

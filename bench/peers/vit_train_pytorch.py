@@ -5,21 +5,20 @@ Measures forward, backward and AdamW on synthetic data and prints one JSON line.
 
     python vit_train_pytorch.py --image 28 --patch 4 --channels 1 --hidden 96 --layers 4 --heads 4 \
         --intermediate 384 --labels 10 --batch 128 --steps 30 --warmup 5 --threads 2
+
+train_pytorch.py runs many such cases in one process.
 """
 
 import argparse
-import contextlib
 import json
 import os
-import resource
-import statistics
 import subprocess
 import sys
-import time
-from itertools import pairwise
+
+import train_step_pytorch as train_step
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (
         ("image", 224),
@@ -39,30 +38,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--freeze_blocks", type=int, default=0, help="freeze the embeddings and the first N blocks"
     )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument(
-        "--dtype",
-        choices=["float32", "bfloat16"],
-        default="float32",
-        help="bfloat16: autocast over float32 weights",
-    )
-    parser.add_argument(
-        "--tf32", action="store_true", help="TF32 for float32 matrix products on cuda"
-    )
     parser.add_argument(
         "--attention",
         choices=["auto", "sdpa", "eager"],
         default="auto",
         help="auto: time both in processes of their own, keep the faster",
     )
-    parser.add_argument("--compile", action="store_true", help="torch.compile the model")
-    arguments = parser.parse_args()
-    if arguments.image % arguments.patch or arguments.hidden % arguments.heads:
+    train_step.add_run_arguments(parser)
+    a = parser.parse_args(arguments)
+    if a.image % a.patch or a.hidden % a.heads:
         parser.error("--image must be a multiple of --patch, and --hidden of --heads")
-    if arguments.steps < 1 or not 0 <= arguments.freeze_blocks <= arguments.layers:
+    if a.steps < 1 or not 0 <= a.freeze_blocks <= a.layers:
         parser.error("--steps must be at least 1, --freeze_blocks between 0 and --layers")
-    return arguments
+    return a
 
 
 def tokens(a: argparse.Namespace) -> int:
@@ -80,10 +68,6 @@ def step_flops(a: argparse.Namespace) -> int:
     blocks = (linear + attention) * (a.layers + 2 * trained)
     # The pixels need no gradient, so the trained patch projection costs twice its forward.
     return blocks + patches * (1 if a.freeze_blocks else 2) + 3 * head
-
-
-def peak_rss_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def faster_attention() -> dict[str, float]:
@@ -107,6 +91,7 @@ def build_model(a: argparse.Namespace, attention: str):
     import torch
     import torch.nn.functional as F
     from torch import nn
+    from torch.utils.checkpoint import checkpoint
 
     class Attention(nn.Module):
         def __init__(self):
@@ -153,7 +138,7 @@ def build_model(a: argparse.Namespace, attention: str):
             x = self.patches(pixels).flatten(2).transpose(1, 2)
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
             for block in self.blocks:
-                x = block(x)
+                x = checkpoint(block, x, use_reentrant=False) if a.checkpoint else block(x)
             return self.head(self.norm(x[:, 0]))
 
     model = VisionTransformer()
@@ -180,19 +165,14 @@ def build_optimizer(model):
         return torch.optim.AdamW(groups, lr=1e-3), False
 
 
-def measure(a: argparse.Namespace, attention: str) -> dict:
+def measure(a: argparse.Namespace, attention: str = "") -> dict:
     import torch
     import torch.nn.functional as F
 
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(a.seed)
-    cuda = a.device == "cuda"
-    if cuda:
-        torch.backends.cuda.matmul.allow_tf32 = a.tf32
-        torch.backends.cudnn.allow_tf32 = a.tf32
+    attention = attention or a.attention
+    train_step.prepare(a)
     model = build_model(a, attention).train()
     optimizer, fused = build_optimizer(model)
-    forward = torch.compile(model) if a.compile else model
     # Several batches, so that no step finds its input in the cache from the one before.
     data = [
         (
@@ -201,71 +181,18 @@ def measure(a: argparse.Namespace, attention: str) -> dict:
         )
         for _ in range(4)
     ]
-    rss_before, load = peak_rss_bytes(), os.getloadavg()[0]
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
 
-    def train_step(index: int):
-        pixels, labels = data[index % len(data)]
-        cast = contextlib.nullcontext()
-        if a.dtype == "bfloat16":
-            cast = torch.autocast(a.device, dtype=torch.bfloat16)
-        optimizer.zero_grad(set_to_none=True)
-        with cast:
-            loss = F.cross_entropy(forward(pixels), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
+    def loss_of(pixels, labels):
+        return F.cross_entropy(model(pixels), labels)
 
-    loss = None
-    for index in range(a.warmup):
-        loss = train_step(index)
-    if cuda:
-        # Events let the host run ahead, as it does in real training.
-        torch.cuda.synchronize()
-        marks = [torch.cuda.Event(enable_timing=True) for _ in range(a.steps + 1)]
-        marks[0].record()
-        for index in range(a.steps):
-            loss = train_step(a.warmup + index)
-            marks[index + 1].record()
-        torch.cuda.synchronize()
-        times = [first.elapsed_time(second) for first, second in pairwise(marks)]
-    else:
-        times = []
-        for index in range(a.steps):
-            start = time.perf_counter()
-            loss = train_step(a.warmup + index)
-            times.append(1e3 * (time.perf_counter() - start))
-
-    median = statistics.median(times)
-    result = {
-        "peer": "pytorch",
-        "torch": torch.__version__,
-        "device": torch.cuda.get_device_name() if cuda else "cpu",
-        "threads": torch.get_num_threads(),
-        "dtype": a.dtype,
-        "tf32": a.tf32 if cuda else None,
+    result = train_step.measure(a, loss_of, optimizer, data)
+    result |= {
         "attention": attention,
-        "compile": a.compile,
         "fused_adamw": fused,
-        "median_ms": round(median, 4),
-        "min_ms": round(min(times), 4),
-        "samples_per_s": round(1e3 * a.batch / median, 2),
         "gflop_per_step": round(step_flops(a) / 1e9, 4),
-        "gflop_per_s": round(step_flops(a) / median / 1e6, 2),
-        "peak_rss_bytes": peak_rss_bytes(),
-        "peak_rss_before_steps_bytes": rss_before,
-        "load_average_before": round(load, 2),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "loss": round(loss.item(), 5),
+        "gflop_per_s": round(step_flops(a) / result["median_ms"] / 1e6, 2),
     }
-    if cuda:
-        result["cuda_peak_allocated_bytes"] = torch.cuda.max_memory_allocated()
-        result["cuda_peak_reserved_bytes"] = torch.cuda.max_memory_reserved()
-    names = ("image", "patch", "channels", "hidden", "layers", "heads", "intermediate", "labels")
-    names += ("batch", "steps", "warmup", "freeze_blocks", "seed")
-    return result | {"shape": {name: getattr(a, name) for name in names}}
+    return result | train_step.count_parameters(model) | {"arguments": vars(a)}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "tensor/core/error.h"
 
@@ -15,6 +16,12 @@ std::string compact(const Json& json) {
 }
 
 }  // namespace
+
+MemoryByClass MemoryReport::with_context() const {
+  MemoryByClass out = peak_by_class;
+  out[static_cast<size_t>(MemoryClass::context)] += context_bytes;
+  return out;
+}
 
 int64_t MemoryReport::live_at_peak() const {
   return std::accumulate(peak_by_class.begin(), peak_by_class.end(), int64_t{0});
@@ -38,7 +45,7 @@ Json to_json(const MemoryReport& report) {
   json["persistent_bytes"] = report.persistent_bytes;
   json["arena_bytes"] = report.arena_bytes;
   json["peak_position"] = report.peak_position;
-  json["memory"] = memory_by_class_json(report.peak_by_class);
+  json["memory"] = memory_by_class_json(report.with_context());
 
   Json& passes = json["passes"] = Json::array();
   for (const PassRow& pass : report.passes) {
@@ -93,6 +100,8 @@ MemoryReport memory_report_from_json(const Json& json, const std::string& where)
     for (const auto& [key, bytes] : json.at("memory").items()) {
       report.peak_by_class[static_cast<size_t>(class_of(key))] = bytes.get<int64_t>();
     }
+    report.context_bytes =
+        std::exchange(report.peak_by_class[static_cast<size_t>(MemoryClass::context)], int64_t{0});
     for (const Json& pass : json.at("passes")) {
       report.passes.push_back(
           {pass.at("name").get<std::string>(), pass.at("what").get<std::string>(),

@@ -34,6 +34,8 @@ struct PassRow {
 struct MemoryReport {
   int64_t predicted_peak_bytes = 0;  // persistent block + arena: what the allocator is asked for
   int64_t measured_peak_bytes = -1;  // -1: not measured (dry run)
+  // What the driver and its libraries hold beside the peak; 0: none, or no device was opened.
+  int64_t context_bytes = 0;
   int64_t persistent_bytes = 0;
   int64_t arena_bytes = 0;
   MemoryByClass peak_by_class{};        // live bytes, persistent ones included, at the peak
@@ -44,7 +46,8 @@ struct MemoryReport {
   std::vector<PassRow> passes;
   std::string device;
 
-  int64_t live_at_peak() const;  // sum of peak_by_class; the arena may be larger by gaps
+  MemoryByClass with_context() const;  // peak_by_class, with context_bytes in its class
+  int64_t live_at_peak() const;        // sum of peak_by_class; the arena may be larger by gaps
 };
 
 // {"weights": bytes, ...}: all ten classes, in the order of the enum.

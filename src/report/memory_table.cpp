@@ -5,44 +5,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "report/text_table.h"
 #include "report/units.h"
 
 namespace lithe {
 namespace {
-
-enum class Align { kLeft, kRight };
-
-// Names come from files; a control character must not reach the terminal.
-std::string printable(const std::string& text) {
-  std::string out = text;
-  std::replace_if(
-      out.begin(), out.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
-  return out;
-}
-
-// Aligned columns, two spaces apart, without trailing blanks. The first row is the heading.
-std::string align_columns(const std::vector<std::vector<std::string>>& rows,
-                          const std::vector<Align>& align) {
-  std::vector<int> width(align.size(), 0);
-  for (const auto& row : rows) {
-    for (size_t c = 0; c < row.size(); ++c) {
-      width[c] = std::max(width[c], display_width(row[c]));
-    }
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    std::string line;
-    for (size_t c = 0; c < row.size(); ++c) {
-      const std::string blank(static_cast<size_t>(width[c] - display_width(row[c])), ' ');
-      line += "  ";
-      line += align[c] == Align::kLeft ? row[c] + blank : blank + row[c];
-    }
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
-}
 
 // The classes share one unit, so that the column can be compared at a glance.
 std::string mebibytes(int64_t bytes) {
@@ -121,6 +88,9 @@ std::string memory_table(const MemoryReport& report) {
   if (report.measured_peak_bytes >= 0) {
     rows.push_back(
         {"measured peak", mebibytes(report.measured_peak_bytes), peak_difference(report)});
+  }
+  if (report.context_bytes > 0) {
+    rows.push_back({"context, beside it", mebibytes(report.context_bytes), ""});
   }
   text += align_columns(rows, {Align::kLeft, Align::kRight, Align::kRight});
   text += fmt::format("  = {} persistent + {} arena\n", format_bytes(report.persistent_bytes),

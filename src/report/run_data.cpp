@@ -118,7 +118,7 @@ Json summary_json(const RunSummary& summary, const MemoryReport* memory) {
     json["predicted_peak_bytes"] = memory->predicted_peak_bytes;
     json["measured_peak_bytes"] =
         memory->measured_peak_bytes < 0 ? Json(nullptr) : Json(memory->measured_peak_bytes);
-    json["memory"] = memory_by_class_json(memory->peak_by_class);
+    json["memory"] = memory_by_class_json(memory->with_context());
   }
   json["times"] = numbers_json(summary.times);
   json["versions"] = Json::object();
