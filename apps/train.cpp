@@ -12,6 +12,8 @@
 #include <nlohmann/json.hpp>
 
 #include "report/memory_table.h"
+#include "report/profile.h"
+#include "tensor/core/whole_file.h"
 #include "tensor/ops/blas.h"
 #include "train/device.h"
 #include "train/fit.h"
@@ -34,6 +36,7 @@ struct Arguments {
   bool resume = false;
   bool overwrite = false;
   bool json = false;
+  int64_t profile = 0;  // steps; 0: none
 };
 
 std::string run_name(const recipe::Recipe& recipe, const Arguments& args) {
@@ -59,6 +62,18 @@ void print_plan(Experiment& experiment, const MemoryReport& memory) {
     fmt::print("{}\n", line);
   }
   fmt::print("{}", memory_table(memory));
+}
+
+void write_profile(const StepProfile& profile, RunFolder& folder) {
+  if (profile.steps == 0) {
+    folder.log().warn("no step was left to profile; ask for more steps in all");
+    return;
+  }
+  const std::filesystem::path file = folder.path() / "trace.json";
+  write_file_atomically(file, chrome_trace(profile).dump());
+  fmt::print("{}", profile_table(profile));
+  folder.log().info("{} steps profiled; open {} in https://ui.perfetto.dev", profile.steps,
+                    file.string());
 }
 
 int dry_run(const recipe::Recipe& recipe, const Arguments& args, DeviceKind device) {
@@ -96,12 +111,14 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
   }
   MemoryReport report = experiment.memory();
   report.device = memory->description();
+  report.context_bytes = memory->context_bytes();
   RunFolder folder(
       args.out.empty() ? std::filesystem::path("runs") / name : std::filesystem::path(args.out),
       args.resume ? RunMode::kResume : (args.overwrite ? RunMode::kOverwrite : RunMode::kNew));
   print_plan(experiment, report);
 
   Trainer trainer(experiment, folder, memory, std::move(data));
+  trainer.profile(args.profile);
   if (weights) {
     trainer.start(*weights);
   } else {
@@ -137,6 +154,9 @@ int run(const recipe::Recipe& recipe, const Arguments& args) {
   folder.write_memory(report);
   folder.write_summary(summary, &report);
   folder.write_report();
+  if (args.profile > 0) {
+    write_profile(trainer.profile(), folder);
+  }
   const int64_t measured = report.measured_peak_bytes;
   folder.log().info("finished: predicted peak {} bytes, measured {}; see {}",
                     report.predicted_peak_bytes,
@@ -165,6 +185,10 @@ int main(int argc, char** argv) {
       app.add_flag("--resume", args.resume, "go on from the run folder's newest checkpoint");
   app.add_flag("--overwrite", args.overwrite, "replace a finished run of the same name")
       ->excludes(resume);
+  app.add_option("--profile", args.profile,
+                 "measure N steps kernel by kernel: a table by op, and trace.json in the run "
+                 "folder for Perfetto")
+      ->check(CLI::PositiveNumber);
   app.add_flag("--json", args.json, "last line of stdout: one JSON object");
   const recipe::Schema schema = train_options();
   app.add_flag_callback(

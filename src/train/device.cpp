@@ -1,5 +1,6 @@
 #include "train/device.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "tensor/core/error.h"
@@ -25,7 +26,10 @@ int cuda_index(const std::string& name) {
 }  // namespace
 
 DeviceKind planned_device(const std::string& name) {
-  if (name == "auto" || name == "cpu") {
+  if (name == "auto") {
+    return cuda_available() ? DeviceKind::cuda : DeviceKind::cpu;
+  }
+  if (name == "cpu") {
     return DeviceKind::cpu;
   }
   if (cuda_index(name) < 0) {
@@ -35,7 +39,8 @@ DeviceKind planned_device(const std::string& name) {
 }
 
 std::shared_ptr<DeviceMemory> open_device(const std::string& name) {
-  return planned_device(name) == DeviceKind::cpu ? cpu_memory() : cuda_memory(cuda_index(name));
+  return planned_device(name) == DeviceKind::cpu ? cpu_memory()
+                                                 : cuda_memory(std::max(0, cuda_index(name)));
 }
 
 }  // namespace lithe

@@ -8,8 +8,8 @@
 
 namespace lithe {
 
-// The kind that a plan is made for; touches no device. `auto` plans for the CPU: training is
-// complete there, on CUDA a first handful of ops is.
+// The kind that a plan is made for; opens no device. `auto`: CUDA where the driver has a device, or
+// else the CPU.
 DeviceKind planned_device(const std::string& name);
 
 // Opens it; throws UsageError for a malformed name, DeviceError where there is no such device.

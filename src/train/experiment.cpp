@@ -19,6 +19,9 @@ StepOptions read_step_options(const recipe::Recipe& recipe) {
   options.label_smoothing = recipe.number("train.label_smoothing");
   options.unfused_attention = recipe.string("model.attention") == "unfused";
   options.compute = *dtype_from_name(recipe.string("train.compute"));
+  options.fuse = recipe.boolean("train.fuse");
+  options.numerics.tf32 = recipe.boolean("train.tf32");
+  options.numerics.deterministic = recipe.boolean("train.deterministic");
   return options;
 }
 
@@ -98,7 +101,7 @@ std::vector<std::string> Experiment::preview() {
 
 MemoryReport Experiment::memory() {
   const std::vector<const StepGraph*> all = steps();
-  MemoryReport report = memory_report(slots_, all);
+  MemoryReport report = memory_report(slots_, all, device_);
   std::vector<PassReport> passes = model_reports_;
   const std::vector<PassReport>& more = update_step().passes;
   passes.insert(passes.end(), more.begin(), more.end());
@@ -110,7 +113,7 @@ MemoryReport Experiment::memory() {
         {.name = pass.name,
          .what = pass.what,
          .sites = pass.sites,
-         .bytes_before = memory_report(other.slots_, other_steps).predicted_peak_bytes,
+         .bytes_before = memory_report(other.slots_, other_steps, device_).predicted_peak_bytes,
          .bytes_after = report.predicted_peak_bytes});
   }
   return report;

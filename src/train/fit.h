@@ -6,8 +6,8 @@
 
 namespace lithe {
 
-// Throws MemoryError with the largest values at the peak and what would fit: the largest half,
-// quarter, ... of the batch, with the micro-batches that make up for it.
+// Throws MemoryError with the largest values at the peak and what would fit: the cheapest pass, and
+// the largest half, quarter, ... of the batch, with the micro-batches that make up for it.
 void check_fits(Experiment& experiment, const DeviceMemory& memory);
 
 }  // namespace lithe

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "train/step_runner.h"
+
 namespace lithe {
 namespace {
 
@@ -24,7 +26,16 @@ void add(MemoryByClass& to, const MemoryByClass& other) {
 
 }  // namespace
 
-MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps) {
+int64_t input_stage_bytes(std::span<const StepGraph* const> steps, DeviceKind device) {
+  int64_t most = 0;
+  for (const StepGraph* step : steps) {
+    most = std::max(most, input_stage_bytes(*step, device));
+  }
+  return most;
+}
+
+MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps,
+                           DeviceKind device) {
   const StepGraph* largest =
       *std::max_element(steps.begin(), steps.end(), [](const StepGraph* a, const StepGraph* b) {
         return a->plan.arena_bytes < b->plan.arena_bytes;
@@ -34,7 +45,9 @@ MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* co
   const int end = static_cast<int>(plan.order.size());
 
   MemoryReport report;
-  const MemoryByClass persistent = slot_bytes(slots);
+  MemoryByClass persistent = slot_bytes(slots);
+  const int64_t stage = input_stage_bytes(steps, device);
+  persistent[static_cast<size_t>(MemoryClass::temporaries)] += stage;
   report.persistent_bytes = std::accumulate(persistent.begin(), persistent.end(), int64_t{0});
   report.arena_bytes = plan.arena_bytes;
   report.predicted_peak_bytes = checked_add(report.persistent_bytes, plan.arena_bytes);
@@ -54,6 +67,10 @@ MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* co
     const int64_t bytes = byte_size(slots[s].dtype, slots[s].shape);
     report.values.push_back({slots[s].name, bytes, offset, slots[s].cls, -1, end});
     offset += round_up(bytes, kArenaAlignment);
+  }
+  if (stage > 0) {
+    report.values.push_back(
+        {"inputs of the next step", stage, offset, MemoryClass::temporaries, -1, end});
   }
   for (const Buffer& b : plan.buffers) {
     const std::string name = b.scratch_of == kNoNode

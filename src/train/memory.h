@@ -7,7 +7,11 @@
 
 namespace lithe {
 
-// The report of the largest of `steps` on top of the persistent slots: one arena serves them all.
-MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps);
+// The report of the largest of `steps` on top of what stays: the slots, and where the device works
+// beside the host the stage of the next step's inputs. One arena and one stage serve all steps.
+MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps,
+                           DeviceKind device);
+// Bytes of that stage on the device: what StepRunner is made with.
+int64_t input_stage_bytes(std::span<const StepGraph* const> steps, DeviceKind device);
 
 }  // namespace lithe

@@ -6,6 +6,7 @@
 #include "tensor/graph/verify.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/elementwise.h"
+#include "tensor/ops/fuse.h"
 #include "tensor/ops/update.h"
 
 namespace lithe {
@@ -62,6 +63,7 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
   StepGraph& step = built.step;
   step.graph = std::make_unique<Graph>(c.slots);
   Graph& g = *step.graph;
+  g.set_numerics(options.numerics);
   step.shape = options.shape;
   const nn::ForwardOut out =
       c.model.build(g, {.batch = options.shape.batch,
@@ -81,6 +83,12 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
   if (options.unfused_attention) {
     expand(g, is_attention);
   }
+  if (options.fuse) {
+    fuse_residual_norms(g);
+    if (c.device != DeviceKind::cpu) {  // which gains nothing by it
+      fuse_parallel_linears(g);
+    }
+  }
   find_inputs(step);
   if (training) {
     const std::vector<ValueId> wanted = trainable_leaves(g);
@@ -88,6 +96,9 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
     if (!c.passes.empty()) {
       step.preview = c.passes.preview({&c.model, &c.slots, &g});
       step.passes = c.passes.apply_graph({&c.model, &c.slots, &g});
+    }
+    if (options.fuse) {
+      fuse_sums(g);
     }
   }
   return built;
@@ -110,18 +121,10 @@ void finish(StepGraph& step, DeviceKind device) {
 // New nodes go right behind the producer of `v`.
 void cursor_behind(Graph& g, ValueId v) { g.set_cursor(g.next(g.value(v).producer)); }
 
-// The global norm, measured where each gradient is complete, so that none is held back for it.
-ClipOut measure_norm(Graph& g, const std::vector<ParameterGradient>& gradients, double max_norm) {
-  std::vector<ValueId> sums;
-  g.set_phase(Phase::update);
-  for (const ParameterGradient& p : gradients) {
-    cursor_behind(g, p.gradient);
-    g.set_scope(g.add_scope(parameter_of(g, p).name));
-    sums.push_back(sum_squares(g, p.gradient));
-  }
-  g.set_cursor(kNoNode);
-  g.set_scope(0);
-  return clip_factor(g, sums, max_norm);
+// On a device that is launched to, many small updates cost more than the memory of a block's
+// gradients.
+UpdateOrder update_order(DeviceKind device) {
+  return device == DeviceKind::cpu ? UpdateOrder::each : UpdateOrder::by_block;
 }
 
 StepGraph build_update_step(const StepContext& context, const Optimizer& optimizer,
@@ -135,7 +138,9 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
       const Slot& parameter = parameter_of(g, p);
       const ValueId sum = g.leaf(g.slots().find(accumulator_name(parameter)));
       cursor_behind(g, p.gradient);
-      g.set_scope(g.add_scope(parameter.name));
+      // Of its block, so that updates can tell what belongs together (UpdateOrder::by_block).
+      const NodeId made = g.value(p.gradient).producer;
+      g.set_scope(g.add_scope(parameter.name, g.scope_of(made).block));
       p.gradient = add(g, cast(g, p.gradient, parameter.dtype), sum);
       g.mark_gradient(p.gradient);
       clear(g, sum);
@@ -144,15 +149,24 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
   }
   step.lr = g.input("lr", DType::f32, {1});
   UpdateInputs inputs{.lr = step.lr};
-  const double limit =
-      options.clip_norm > 0 ? options.clip_norm : std::numeric_limits<double>::infinity();
-  const ClipOut clip = measure_norm(g, built.gradients, limit);
+  const UpdateOrder order = update_order(context.device);
+  ClipOut clip;
+  if (options.clip_norm > 0) {
+    clip = clip_factor(g, attach_sum_squares(g, built.gradients, order), options.clip_norm);
+    inputs.grad_scale = clip.factor;
+    attach_updates(g, built.gradients, optimizer, inputs, order);
+  } else {
+    // Nobody waits for the norm: the updates measure it on their way.
+    inputs.measures.squares = true;
+    std::vector<ValueId> sums;
+    for (const UpdateOut& out : attach_updates(g, built.gradients, optimizer, inputs, order)) {
+      sums.push_back(out.squares);
+    }
+    g.set_phase(Phase::update);
+    clip = clip_factor(g, sums, std::numeric_limits<double>::infinity());
+  }
   step.grad_norm = clip.norm;
   g.mark_output(clip.norm, "grad_norm");
-  if (options.clip_norm > 0) {
-    inputs.grad_scale = clip.factor;
-  }
-  attach_updates(g, built.gradients, optimizer, inputs);
   finish(step, context.device);
   return std::move(built.step);
 }
@@ -161,11 +175,14 @@ StepGraph build_accumulate_step(const StepContext& context, const StepOptions& o
   Built built = build(context, options, true);
   Graph& g = *built.step.graph;
   g.set_phase(Phase::update);
-  for (const ParameterGradient& p : built.gradients) {
-    const Slot& parameter = parameter_of(g, p);
-    cursor_behind(g, p.gradient);
-    g.set_scope(g.add_scope(parameter.name));
-    accumulate(g, g.leaf(g.slots().find(accumulator_name(parameter))), p.gradient);
+  for (const GradientRun& run : gradient_runs(g, built.gradients, update_order(context.device))) {
+    g.set_cursor(run.cursor);
+    for (size_t i = run.begin; i < run.end; ++i) {
+      const ParameterGradient& p = built.gradients[i];
+      const Slot& parameter = parameter_of(g, p);
+      g.set_scope(g.add_scope(parameter.name));
+      accumulate(g, g.leaf(g.slots().find(accumulator_name(parameter))), p.gradient);
+    }
   }
   g.set_cursor(kNoNode);
   finish(built.step, context.device);

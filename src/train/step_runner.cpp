@@ -33,34 +33,53 @@ double number(const Graph& g, ValueId v, const std::byte* at) {
   return value.to(DType::f64).as<double>()[0];
 }
 
-int64_t input_bytes(const StepGraph& step) {
-  int64_t sum = kInputsAt + 2 * kArenaAlignment;  // rng, lr
+// What a step reads besides slots, packed one behind the other: (value, offset).
+struct InputLayout {
+  std::vector<std::pair<ValueId, int64_t>> at;
+  int64_t bytes = 0;
+};
+
+InputLayout layout_of(const StepGraph& step) {
+  const Graph& g = *step.graph;
+  InputLayout out;
+  const auto add = [&](ValueId value) {
+    if (value != kNoValue) {
+      out.at.emplace_back(value, out.bytes);
+      out.bytes += round_up(g.bytes(value), kArenaAlignment);
+    }
+  };
   for (const auto& [name, value] : step.inputs) {
-    sum += round_up(byte_size(step.graph->dtype(value), step.graph->shape(value)), kArenaAlignment);
+    add(value);
   }
-  return sum;
+  add(step.rng);
+  add(step.lr);
+  return out;
 }
 
 }  // namespace
 
-void* StepRunner::take(Stage& stage, int64_t bytes) const {
-  std::byte* at = stage.block.data() + stage.used;
-  stage.used += round_up(bytes, kArenaAlignment);
-  return at;
+int64_t input_stage_bytes(const StepGraph& step, DeviceKind device) {
+  return device == DeviceKind::cpu ? 0 : layout_of(step).bytes;
+}
+
+StepRunner::StepRunner(Executor& executor, int64_t input_bytes) : executor_(executor) {
+  if (executor.memory().asynchronous()) {
+    input_stage_ = Block(executor.shared_memory(), input_bytes, "a step's inputs");
+  }
 }
 
 void StepRunner::write(const StepGraph& step, const Program& program, const Batch& batch,
                        const StepInputs& inputs, Stage& stage) {
   const Graph& g = *step.graph;
-  if (const int64_t bytes = input_bytes(step); bytes > stage.block.bytes()) {
+  const InputLayout layout = layout_of(step);
+  if (kInputsAt + layout.bytes > stage.block.bytes()) {
     stage.block = HostBlock();
-    stage.block = HostBlock(executor_.shared_memory(), bytes);
+    stage.block = HostBlock(executor_.shared_memory(), kInputsAt + layout.bytes);
   }
-  stage.used = kInputsAt;
-  const auto put = [&](ValueId value, const void* data, int64_t bytes) {
-    void* at = take(stage, bytes);
-    std::memcpy(at, data, static_cast<size_t>(bytes));
-    executor_.write_async(program, value, at);
+  std::byte* host = stage.block.data() + kInputsAt;
+  size_t next = 0;
+  const auto put = [&](const void* data, int64_t bytes) {
+    std::memcpy(host + layout.at[next++].second, data, static_cast<size_t>(bytes));
   };
   for (const auto& [name, value] : step.inputs) {
     const Tensor& data = field(batch, name);
@@ -69,16 +88,36 @@ void StepRunner::write(const StepGraph& step, const Program& program, const Batc
                        dtype_name(g.dtype(value)), g.shape(value), dtype_name(data.dtype()),
                        data.shape());
     }
-    put(value, data.data(), data.bytes());
+    put(data.data(), data.bytes());
   }
   if (step.rng != kNoValue) {
     const std::array<int64_t, 2> rng = {static_cast<int64_t>(inputs.seed), inputs.draw};
-    put(step.rng, rng.data(), sizeof(rng));
+    put(rng.data(), sizeof(rng));
   }
   if (step.lr != kNoValue) {
     const auto lr = static_cast<float>(inputs.lr);
-    put(step.lr, &lr, sizeof(lr));
+    put(&lr, sizeof(lr));
   }
+
+  DeviceMemory& memory = executor_.memory();
+  if (!memory.asynchronous()) {
+    for (const auto& [value, offset] : layout.at) {
+      memory.copy_in(executor_.ref(program, value).data, host + offset, g.bytes(value));
+    }
+    return;
+  }
+  // Up while the step before runs; into the arena, whose inputs that step still reads, behind it.
+  if (layout.bytes > input_stage_.bytes()) {
+    throw GraphError("step", "inputs of {} bytes, room for {} was planned", layout.bytes,
+                     input_stage_.bytes());
+  }
+  auto* device = static_cast<std::byte*>(input_stage_.data());
+  memory.upload(device, host, layout.bytes);
+  memory.join_uploads();
+  for (const auto& [value, offset] : layout.at) {
+    memory.copy_within(executor_.ref(program, value).data, device + offset, g.bytes(value));
+  }
+  memory.fence_uploads();
 }
 
 void StepRunner::feed(const StepGraph& step, const Program& program, const Batch& batch) {
@@ -116,7 +155,9 @@ void StepRunner::launch(const StepGraph& step, const Program& program, const Bat
   next_stage_ = (next_stage_ + 1) % stages_.size();
   Stage& stage = stages_[number_of_stage];
   write(step, program, batch, inputs, stage);
-  if (executor_.memory().asynchronous()) {
+  if (inputs.profile) {
+    profiled_ = executor_.run_profiled(program);
+  } else if (executor_.memory().asynchronous()) {
     executor_.run(program);
   } else {
     run_checked(step, program, batch, inputs, stage);

@@ -1,6 +1,6 @@
 // Feeds batches to planned steps and hands their numbers back. A device that works beside the host
-// is kept one step ahead: inputs go through pinned memory, and a step's loss is read while the next
-// one runs, so nothing on the way waits.
+// is kept one step ahead: inputs go through pinned memory into a block of the device while the step
+// before them runs, and a step's loss is read while the next one runs, so nothing on the way waits.
 #pragma once
 
 #include <deque>
@@ -19,6 +19,7 @@ struct StepInputs {
   uint64_t seed = 0;  // with `draw`, the counter of the dropout masks
   int64_t draw = 0;
   double lr = 0;
+  bool profile = false;  // measure each kernel; see StepRunner::profiled
 };
 
 struct StepNumbers {
@@ -32,9 +33,14 @@ struct StepNumbers {
   int64_t samples = 0;
 };
 
+// Bytes of the block on the device that holds a step's inputs until the step before it has run; 0
+// on a device that works at once.
+int64_t input_stage_bytes(const StepGraph& step, DeviceKind device);
+
 class StepRunner {
  public:
-  explicit StepRunner(Executor& executor) : executor_(executor) {}
+  // `input_bytes`: the largest input_stage_bytes of the steps to come.
+  StepRunner(Executor& executor, int64_t input_bytes);
 
   // Starts a training step; graph and program stay alive until its numbers are collected. At most
   // kAhead may be open. Throws NumericalError for a loss that is not finite: on a device that works
@@ -44,6 +50,9 @@ class StepRunner {
   // Of the oldest open step, once it is done; nothing where none is open. Throws NumericalError
   // when loss or gradients are not finite.
   std::optional<StepNumbers> collect();
+  // Seconds by position of the step that was last launched with `profile`
+  // (Executor::run_profiled).
+  const std::vector<double>& profiled() const { return profiled_; }
   int64_t open() const { return static_cast<int64_t>(open_.size()); }
   // Steps that may be open without making the device wait.
   int64_t ahead() const { return executor_.memory().asynchronous() ? kAhead : 0; }
@@ -60,7 +69,7 @@ class StepRunner {
     size_t stage;
     int64_t mark;
   };
-  // Pinned memory of one open step: its inputs, then its results.
+  // Pinned memory of one open step: its results, then its inputs.
   struct Stage {
     HostBlock block;
     int64_t used = 0;
@@ -68,15 +77,16 @@ class StepRunner {
 
   void write(const StepGraph& step, const Program& program, const Batch& batch,
              const StepInputs& inputs, Stage& stage);
-  void* take(Stage& stage, int64_t bytes) const;
   void run_checked(const StepGraph& step, const Program& program, const Batch& batch,
                    const StepInputs& inputs, Stage& stage);
   [[noreturn]] void gradient_not_finite(const StepGraph& step, const StepNumbers& numbers) const;
 
   Executor& executor_;
+  Block input_stage_;  // on the device
   std::vector<Stage> stages_ = std::vector<Stage>(kAhead + 1);
   size_t next_stage_ = 0;
   std::deque<Open> open_;
+  std::vector<double> profiled_;
 };
 
 }  // namespace lithe

@@ -19,6 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr uint8_t kArenaMark = 0xa5;
+constexpr int64_t kProfileFrom = 3;  // updates that libraries load and kernels are recorded in
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -82,9 +83,15 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
 
   executor_ =
       std::make_unique<Executor>(memory_, kernel_lookup(memory_->kind()), experiment_.slots());
-  runner_ = std::make_unique<StepRunner>(*executor_);
+  input_stage_ = input_stage_bytes(experiment_.steps(), memory_->kind());
+  runner_ = std::make_unique<StepRunner>(*executor_, input_stage_);
   forget_programs();
   executor_->mark_arena(kArenaMark);
+  const DeviceRates rates = memory_->rates();
+  profile_.bytes_per_s = rates.bytes_per_s;
+  profile_.flops_per_s = options.compute != DType::f32 ? rates.flops_16_bit
+                         : options.numerics.tf32       ? rates.flops_tf32
+                                                       : rates.flops_fp32;
 }
 
 Trainer::~Trainer() = default;
@@ -145,13 +152,21 @@ void Trainer::launch_step() {
     const StepKind kind = micro + 1 == accumulate ? StepKind::update : StepKind::accumulate;
     const StepShape shape{batch->count(), batch->tokens};
     const StepGraph& step = experiment_.step(kind, shape);
+    // All of one shape, the largest.
+    const bool profiles = launched_ >= kProfileFrom && profile_.steps < profile_steps_ &&
+                          &step == &experiment_.update_step();
     runner_->launch(step, program(kind, shape), *batch,
                     {.step = done_,
                      .seed = seed_,
                      .draw = done_ * accumulate + micro,  // each micro-batch has its own masks
-                     .lr = peak_lr_ * schedule_.factor(done_)});
+                     .lr = peak_lr_ * schedule_.factor(done_),
+                     .profile = profiles});
+    if (profiles) {
+      add_step(profile_, *step.graph, step.plan, runner_->profiled());
+    }
     collect(false);
   }
+  ++launched_;
   (void)experiment_.passes().on(PassEvent::step_end, done_);
   ++done_;
 }
@@ -378,6 +393,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
   summary.times = {{"total_s", seconds_since(started)}, {"eval_s", eval_seconds}};
   // A run that was resumed at its end has no steps to speak of.
   if (const double step_median = median(step_seconds); step_median > 0) {
+    profile_.step_seconds = step_median;
     summary.metrics.emplace_back("samples_per_s", train_samples / train_seconds);
     summary.metrics.emplace_back("tflops", train_flops / train_seconds * 1e-12);
     summary.times.emplace_back("step_ms_median", 1e3 * step_median);
@@ -386,7 +402,7 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
 }
 
 int64_t Trainer::measured_peak_bytes() const {
-  return measured_arena_ < 0 ? -1 : executor_->slot_block_bytes() + measured_arena_;
+  return measured_arena_ < 0 ? -1 : executor_->slot_block_bytes() + measured_arena_ + input_stage_;
 }
 
 }  // namespace lithe

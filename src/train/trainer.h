@@ -8,6 +8,7 @@
 
 #include "data/loader.h"
 #include "optim/schedule.h"
+#include "report/profile.h"
 #include "report/run_folder.h"
 #include "tensor/graph/executor.h"
 #include "train/experiment.h"
@@ -39,8 +40,12 @@ class Trainer {
   void resume();
   // Runs to the end, or until `stop` becomes true; returns the summary of what was reached.
   RunSummary run(const std::atomic<bool>& stop);
-  // Slots plus the highest byte of the arena that any step touched; -1 before run() has ended, or
-  // when it had no step to do.
+  // Before run(): measures this many updates kernel by kernel, from the fourth on.
+  void profile(int64_t steps) { profile_steps_ = steps; }
+  // What was measured; step_seconds is the median over all steps of the run.
+  const StepProfile& profile() const { return profile_; }
+  // Slots, input stage and the highest byte of the arena that any step touched; -1 before run() has
+  // ended, or when it had no step to do.
   int64_t measured_peak_bytes() const;
 
   // ---- pieces, for tests and benchmarks
@@ -80,7 +85,11 @@ class Trainer {
   bool data_started_ = false;
   StepNumbers partial_;               // of an update whose micro-batches are not all in
   std::deque<StepNumbers> finished_;  // updates that the loop has not looked at yet
+  int64_t profile_steps_ = 0;
+  int64_t launched_ = 0;  // updates of this process
+  StepProfile profile_;
   int64_t measured_arena_ = -1;
+  int64_t input_stage_ = 0;  // bytes
 };
 
 }  // namespace lithe

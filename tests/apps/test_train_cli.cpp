@@ -168,3 +168,54 @@ TEST_CASE("a small run finishes, is not overwritten unasked, and resumes") {
   CHECK(r.code == 0);
   fs::remove_all(out);
 }
+
+namespace {
+
+// A run of seconds on synthetic images.
+std::string small_run(const fs::path& out) {
+  return config("bench/vit_b16.yaml") +
+         " model.vit.hidden_size=32 model.vit.num_hidden_layers=2 model.vit.num_attention_heads=2"
+         " model.vit.intermediate_size=64 model.vit.image_size=32 model.vit.num_labels=10"
+         " train.batch_size=8 train.steps=8 data.synthetic_size=64 --out " +
+         out.string();
+}
+
+}  // namespace
+
+TEST_CASE("--profile prints time by op and leaves a trace that names every node") {
+  const fs::path out = fs::temp_directory_path() / "lithe_test_cli_profile";
+  fs::remove_all(out);
+  const Result r = train(small_run(out) + " --device cpu --profile 2");
+  CHECK(r.code == 0);
+  CHECK(contains(r.output, "attention_grad"));
+  std::ifstream in(out / "trace.json");
+  const auto trace = nlohmann::json::parse(in);
+  int timed = 0;
+  for (const auto& event : trace.at("traceEvents")) {
+    timed += event.at("ph") == "X" ? 1 : 0;
+  }
+  CHECK(timed > 50);
+  fs::remove_all(out);
+}
+
+TEST_CASE("a device that is not there ends with code 5 and says what to do") {
+  const fs::path out = fs::temp_directory_path() / "lithe_test_cli_device";
+  fs::remove_all(out);
+  const Result r = train(small_run(out) + " --device cuda:99");
+  CHECK(r.code == 5);
+  CHECK(contains(r.output, "--device cpu"));
+  CHECK(!fs::exists(out));
+}
+
+TEST_CASE("what does not fit is refused before allocating, with the pass that would fit") {
+  const fs::path out = fs::temp_directory_path() / "lithe_test_cli_memory";
+  fs::remove_all(out);
+  // Far more than any machine that runs tests has; half of it with recompute is too.
+  const Result r = train(config("bench/vit_b16.yaml") +
+                         " train.batch_size=100000 data.synthetic_size=64 --device cpu --out " +
+                         out.string());
+  CHECK(r.code == 4);
+  CHECK(contains(r.output, "the largest values at the peak are"));
+  CHECK(contains(r.output, "train.batch_size="));
+  CHECK(!fs::exists(out));
+}

@@ -1,4 +1,4 @@
-// The small BERTs of tests/reference/make_bert_golden.py, built and run on the CPU.
+// The small BERTs of tests/reference/make_bert_golden.py, built and run.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -13,54 +13,17 @@
 
 #include <nlohmann/json.hpp>
 
-#include "io/safetensors.h"
 #include "nn/model_kinds.h"
-#include "tensor/graph/executor.h"
+#include "nn/twin.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/elementwise.h"
+#include "tensor/ops/fuse.h"
 #include "tensor/ops/op_table.h"
 
 namespace lithe::testing {
 
 inline constexpr int64_t kGoldenBatch = 6;
 inline constexpr int64_t kGoldenTokens = 12;
-
-inline SafetensorsFile golden_file(std::string_view name) {
-  return SafetensorsFile::open(
-      fmt::format("{}/tests/golden/{}.safetensors", LITHE_SOURCE_DIR, name));
-}
-
-// |t| and |a - b| / scale, with |b| as the default scale; in fp64.
-inline double norm(const Tensor& t) {
-  const Tensor wide = t.to(DType::f64);
-  double sum = 0;
-  for (double v : wide.as<double>()) {
-    sum += v * v;
-  }
-  return std::sqrt(sum);
-}
-inline double relative_error(const Tensor& a, const Tensor& b, double scale = 0) {
-  REQUIRE(a.shape() == b.shape());
-  const Tensor x = a.to(DType::f64);
-  const Tensor y = b.to(DType::f64);
-  double sum = 0;
-  for (size_t i = 0; i < x.as<double>().size(); ++i) {
-    sum += std::pow(x.as<double>()[i] - y.as<double>()[i], 2);
-  }
-  scale = scale > 0 ? scale : norm(b);
-  return scale > 0 ? std::sqrt(sum) / scale : std::sqrt(sum);
-}
-
-// Row `index` of a stacked tensor [steps, ...].
-inline Tensor row(const Tensor& stacked, int64_t index) {
-  Shape shape;
-  for (int i = 1; i < stacked.shape().rank(); ++i) {
-    shape.push_back(stacked.shape()[i]);
-  }
-  Tensor out(stacked.dtype(), shape);
-  std::copy_n(stacked.data() + index * out.bytes(), out.bytes(), out.data());
-  return out;
-}
 
 struct GoldenBert {
   // `task` names a golden file: classification, regression or span; `fields` go over its config.
@@ -140,23 +103,32 @@ inline int unfuse_attention(Graph& g) {
   return expand(g, [](const Graph& graph, NodeId n) { return graph.node(n).op == &attention_op; });
 }
 
-// Forward and backward of the golden step 0.
+// Forward and backward of the golden step 0; the fused form also has the step's rewrites.
 struct GoldenStep {
-  GoldenStep(GoldenBert& bert, const nn::BuildOptions& options, bool unfused)
-      : g(bert.slots), executor(cpu_memory(), cpu_kernel, bert.slots) {
+  GoldenStep(GoldenBert& bert, const nn::BuildOptions& options, bool unfused,
+             const std::shared_ptr<DeviceMemory>& memory = cpu_memory())
+      : g(bert.slots), executor(memory, kernel_lookup(memory->kind()), bert.slots) {
     out = bert.model->build(g, options);
     g.mark_output(out.logits, "logits");
     g.mark_output(out.loss, "loss");
     if (unfused) {
       CHECK(unfuse_attention(g) == bert.model->block_count());
+    } else {
+      fuse_residual_norms(g);
+      // Converted weights are no leaves, and such layers stay apart.
+      const bool leaves = bert.slots[bert.parameters[0]].dtype == g.dtype(out.hidden);
+      CHECK(fuse_parallel_linears(g) == (leaves ? bert.model->block_count() : 0));
     }
     const std::vector<ValueId> wanted = trainable_leaves(g);
     grads = gradients(g, out.loss, 1.0, wanted);
     for (const ParameterGradient& p : grads) {
       g.mark_output(p.gradient, "grad." + g.name(p.parameter));
     }
+    if (!unfused) {
+      fuse_sums(g);
+    }
     g.eliminate_dead();
-    plan = make_plan(g, DeviceKind::cpu);
+    plan = make_plan(g, memory->kind());
     program = executor.bind(g, plan);
     bert.load(executor);
     bert.feed(executor, program, 0);

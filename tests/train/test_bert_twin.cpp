@@ -16,6 +16,15 @@ namespace {
 
 constexpr double kTolerance = 1e-4;  // relative, fp32
 
+std::vector<std::pair<std::shared_ptr<DeviceMemory>, bool>> device_forms() {
+  std::vector<std::pair<std::shared_ptr<DeviceMemory>, bool>> out;
+  for (const std::shared_ptr<DeviceMemory>& memory : twin_devices()) {
+    out.emplace_back(memory, false);
+    out.emplace_back(memory, true);
+  }
+  return out;
+}
+
 double scalar(const Tensor& t) { return t.to(DType::f64).as<double>()[0]; }
 
 // Worst relative error of the parameters' gradients against the golden ones.
@@ -48,19 +57,20 @@ TEST_CASE("BERT's logits, loss and all gradients are PyTorch's") {
   const std::map<std::string, size_t> tensors = {
       {"classification", 57}, {"regression", 57}, {"span", 55}};
   for (const auto& [task, count] : tensors) {
-    for (bool unfused : {false, true}) {
+    for (const auto& [memory, unfused] : device_forms()) {
       CAPTURE(task);
       CAPTURE(unfused);
+      CAPTURE(memory->description());
       GoldenBert bert(task);
       CHECK(nn::task_name(bert.model->task()) == task);
-      const GoldenStep step(bert, golden_options(), unfused);
+      const GoldenStep step(bert, golden_options(), unfused, memory);
       REQUIRE(step.grads.size() == count);
       CHECK(relative_error(step.read(step.out.logits), bert.file.read("logits")) < kTolerance);
       const double loss = scalar(row(bert.file.read("loss"), 0));
       CHECK(std::abs(scalar(step.read(step.out.loss)) - loss) < kTolerance * loss);
       const double worst = worst_gradient(bert, step, kTolerance);
-      MESSAGE(fmt::format("{}, {} attention: worst gradient error {:.2g}", task,
-                          unfused ? "unfused" : "fused", worst));
+      MESSAGE(fmt::format("{}, {}, {}: worst gradient error {:.2g}", task,
+                          unfused ? "unfused" : "fused", memory->description(), worst));
     }
   }
 }
@@ -90,8 +100,10 @@ TEST_CASE("the padding token's embedding gets no gradient, as PyTorch's padding_
 }
 
 TEST_CASE("ten AdamW steps of BERT are PyTorch's") {
-  for (const std::string task : {"classification", "span"}) {
+  for (const auto& [memory, unfused] : device_forms()) {
+    const std::string task = unfused ? "classification" : "span";
     CAPTURE(task);
+    CAPTURE(memory->description());
     GoldenBert bert(task);
     const std::unique_ptr<Optimizer> optimizer = golden_optimizer();
     for (SlotId slot : bert.parameters) {
@@ -100,12 +112,16 @@ TEST_CASE("ten AdamW steps of BERT are PyTorch's") {
     Graph g(bert.slots);
     const nn::ForwardOut out = bert.model->build(g, golden_options());
     g.mark_output(out.loss, "loss");
+    if (!unfused) {
+      fuse_residual_norms(g);
+      fuse_parallel_linears(g);
+    }
     const auto grads = gradients(g, out.loss, 1.0, trainable_leaves(g));
     const ValueId lr = g.input("lr", DType::f32, {1});
     attach_updates(g, grads, *optimizer, {.lr = lr});
     g.eliminate_dead();
-    const Plan plan = make_plan(g, DeviceKind::cpu);
-    Executor executor(cpu_memory(), cpu_kernel, bert.slots);
+    const Plan plan = make_plan(g, memory->kind());
+    Executor executor(memory, kernel_lookup(memory->kind()), bert.slots);
     const Program program = executor.bind(g, plan);
     for (SlotId slot = 0; slot < bert.slots.size(); ++slot) {
       executor.write_slot(slot, initial_value(bert.slots, slot, 0));
@@ -135,7 +151,8 @@ TEST_CASE("ten AdamW steps of BERT are PyTorch's") {
       INFO(name);
       CHECK(error < kTolerance);
     }
-    MESSAGE(fmt::format("{}: worst parameter error after ten steps {:.2g}", task, worst));
+    MESSAGE(fmt::format("{}, {}: worst parameter error after ten steps {:.2g}", task,
+                        memory->description(), worst));
   }
 }
 
@@ -144,11 +161,12 @@ TEST_CASE("ten AdamW steps of BERT are PyTorch's") {
 // be off by as much; twice PyTorch's own error is the bound.
 TEST_CASE("bf16 logits are as near to fp32 as PyTorch's") {
   for (const std::string task : {"classification", "regression", "span"}) {
-    for (bool unfused : {false, true}) {
+    for (const auto& [memory, unfused] : device_forms()) {
       CAPTURE(task);
       CAPTURE(unfused);
+      CAPTURE(memory->description());
       GoldenBert bert(task);
-      GoldenStep step(bert, golden_options(DType::bf16), unfused);
+      GoldenStep step(bert, golden_options(DType::bf16), unfused, memory);
       CHECK(step.g.dtype(step.out.hidden) == DType::bf16);
       CHECK(step.g.dtype(step.out.logits) == DType::f32);
       CHECK(step.g.dtype(step.out.loss) == DType::f32);
@@ -163,30 +181,33 @@ TEST_CASE("bf16 logits are as near to fp32 as PyTorch's") {
       const double error = std::sqrt(squares) / norm(exact);
       CHECK(error > 1e-4);  // bf16 it was
       CHECK(error < 2 * peer);
-      MESSAGE(fmt::format("{}, {} attention: bf16 off by {:.2g}, PyTorch's by {:.2g}", task,
-                          unfused ? "unfused" : "fused", error, peer));
+      MESSAGE(fmt::format("{}, {}, {}: bf16 off by {:.2g}, PyTorch's by {:.2g}", task,
+                          unfused ? "unfused" : "fused", memory->description(), error, peer));
     }
   }
 }
 
 // By the same bound, over all gradients as one vector.
 TEST_CASE("gradients through bf16 activations are fp32 and as near as PyTorch's") {
-  for (const std::string task : {"classification", "regression", "span"}) {
-    CAPTURE(task);
-    GoldenBert bert(task);
-    const GoldenStep step(bert, golden_options(DType::bf16), false);
-    double squares = 0;
-    double total = 0;
-    for (const ParameterGradient& p : step.grads) {
-      CHECK(step.g.dtype(p.gradient) == DType::f32);
-      const Tensor golden = bert.file.read("grad." + bert.name(step.g.value(p.parameter).slot));
-      squares += std::pow(relative_error(step.read(p.gradient), golden, 1), 2);
-      total += std::pow(norm(golden), 2);
+  for (const auto& [memory, unfused] : device_forms()) {
+    for (const std::string task : {"classification", "regression", "span"}) {
+      CAPTURE(task);
+      CAPTURE(memory->description());
+      GoldenBert bert(task);
+      const GoldenStep step(bert, golden_options(DType::bf16), unfused, memory);
+      double squares = 0;
+      double total = 0;
+      for (const ParameterGradient& p : step.grads) {
+        CHECK(step.g.dtype(p.gradient) == DType::f32);
+        const Tensor golden = bert.file.read("grad." + bert.name(step.g.value(p.parameter).slot));
+        squares += std::pow(relative_error(step.read(p.gradient), golden, 1), 2);
+        total += std::pow(norm(golden), 2);
+      }
+      const double error = std::sqrt(squares / total);
+      const double peer = bert.description.at("bf16_gradient_error").get<double>();
+      CHECK(error < 2 * peer);
+      MESSAGE(fmt::format("{}, {}, {}: bf16 gradients off by {:.2g}, PyTorch's by {:.2g}", task,
+                          unfused ? "unfused" : "fused", memory->description(), error, peer));
     }
-    const double error = std::sqrt(squares / total);
-    const double peer = bert.description.at("bf16_gradient_error").get<double>();
-    CHECK(error < 2 * peer);
-    MESSAGE(
-        fmt::format("{}: bf16 gradients off by {:.2g}, PyTorch's by {:.2g}", task, error, peer));
   }
 }

@@ -39,10 +39,11 @@ inline recipe::Recipe tiny_recipe(const std::vector<std::string>& overrides = {}
 
 // An executor with initial weights and the experiment's update step bound.
 struct TinyRun {
-  explicit TinyRun(const std::vector<std::string>& overrides = {})
+  explicit TinyRun(const std::vector<std::string>& overrides = {},
+                   const std::shared_ptr<DeviceMemory>& memory = cpu_memory())
       : recipe(tiny_recipe(overrides)),
-        experiment(recipe, DeviceKind::cpu),
-        executor(cpu_memory(), cpu_kernel, experiment.slots()) {
+        experiment(recipe, memory->kind()),
+        executor(memory, kernel_lookup(memory->kind()), experiment.slots()) {
     int64_t arena = 0;
     for (const StepGraph* step : experiment.steps()) {
       arena = std::max(arena, step->plan.arena_bytes);
