@@ -2,13 +2,15 @@
 
 #include <array>
 
+#include "compress/codec.h"
 #include "compress/freeze.h"
 #include "compress/recompute.h"
 
 namespace lithe {
 
 std::span<const PassKind* const> pass_kinds() {
-  static constexpr std::array<const PassKind*, 2> kKinds = {&freeze_pass, &recompute_pass};
+  static constexpr std::array<const PassKind*, 3> kKinds = {&freeze_pass, &recompute_pass,
+                                                            &codec_pass};
   return kKinds;
 }
 

@@ -1,11 +1,14 @@
 #include "train/experiment.h"
 
 #include <algorithm>
+#include <numeric>
+#include <unordered_map>
 
 #include <nlohmann/json.hpp>
 
 #include "compress/passes.h"
 #include "nn/model_kinds.h"
+#include "train/largest_choice.h"
 #include "train/task.h"
 
 namespace lithe {
@@ -25,6 +28,26 @@ StepOptions read_step_options(const recipe::Recipe& recipe) {
   return options;
 }
 
+// The most that lives in each part of a step: a module's forward or its backward, with the updates
+// that follow. `parts` numbers them, for all steps alike.
+void add_live_bytes(const StepGraph& step, std::unordered_map<std::string, size_t>& parts,
+                    std::vector<int64_t>& live) {
+  const Graph& g = *step.graph;
+  const std::vector<MemoryByClass> timeline = step.plan.timeline();
+  size_t part = 0;
+  for (size_t p = 0; p < step.plan.order.size(); ++p) {
+    const Node& node = g.node(step.plan.order[p]);
+    if (node.phase != Phase::update) {
+      std::string key = g.scope(node.scope).path;
+      key += node.phase == Phase::forward ? ">" : "<";
+      part = parts.emplace(std::move(key), parts.size()).first->second;
+    }
+    live.resize(std::max(live.size(), part + 1), 0);
+    live[part] =
+        std::max(live[part], std::accumulate(timeline[p].begin(), timeline[p].end(), int64_t{0}));
+  }
+}
+
 }  // namespace
 
 Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::string_view without)
@@ -42,8 +65,11 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
     eval_batch_ = eval_batch_ == 0 ? options_.shape.batch : eval_batch_;
   }
 
-  model_preview_ = passes_.preview({model_.get(), &slots_, nullptr});
-  model_reports_ = passes_.apply_model({model_.get(), &slots_, nullptr});
+  const PassTarget target{.model = model_.get(),
+                          .slots = &slots_,
+                          .seed = static_cast<uint64_t>(recipe.integer("seed"))};
+  model_preview_ = passes_.preview(target);
+  model_reports_ = passes_.apply_model(target);
   if (options_.compute != DType::f32) {
     slots_.add_copies(options_.compute);
   }
@@ -51,27 +77,103 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
   plan_graphs();
 }
 
-const StepGraph& Experiment::step(StepKind kind, const StepShape& shape) {
-  const auto known = graphs_.find({kind, shape});
-  if (known != graphs_.end()) {
-    return known->second;
-  }
+StepGraph Experiment::build(StepKind kind, const StepShape& shape) const {
   StepOptions options = options_;
   options.shape = shape;
-  return graphs_
-      .emplace(std::pair(kind, shape),
-               build_step({*model_, slots_, passes_, device_}, *optimizer_, options, kind))
-      .first->second;
+  return build_step({*model_, model_->slots(), passes_, device_}, *optimizer_, options, kind);
+}
+
+const StepGraph& Experiment::step(StepKind kind, const StepShape& shape) {
+  const GraphKey key{choice(kind), kind, shape};
+  const auto known = graphs_.find(key);
+  return known != graphs_.end() ? known->second
+                                : graphs_.emplace(key, build(kind, shape)).first->second;
 }
 
 StepGraph Experiment::rebuild_update_step() const {
-  SlotTable& slots = model_->slots();
-  return build_step({*model_, slots, passes_, device_}, *optimizer_, options_, StepKind::update);
+  return build(StepKind::update, options_.shape);
 }
 
 void Experiment::plan_graphs() {
   graphs_.clear();
+  choices_.clear();
+  if (passes_.schedule() != nullptr) {
+    plan_largest_choice();
+  }
   (void)steps();
+}
+
+std::vector<SlotId> Experiment::trained_units() const {
+  std::vector<SlotId> out;
+  for (const SlotId unit : passes_.schedule()->units) {
+    if (slots_[unit].trainable) {
+      out.push_back(unit);
+    }
+  }
+  return out;
+}
+
+void Experiment::plan_largest_choice() {
+  const UnitSchedule& schedule = *passes_.schedule();
+  const auto mark = [&](std::span<const int64_t> chosen) {
+    for (const SlotId unit : schedule.units) {
+      slots_[unit].trainable = false;
+    }
+    for (const int64_t unit : chosen) {
+      slots_[schedule.units[static_cast<size_t>(unit)]].trainable = true;
+    }
+  };
+  std::unordered_map<std::string, size_t> parts;
+  const auto plan = [&](std::span<const int64_t> chosen) {
+    mark(chosen);
+    ChoiceBytes out;
+    for (const StepKind kind : {StepKind::update, StepKind::accumulate}) {
+      if (kind == StepKind::update || options_.accumulate > 1) {
+        const StepGraph step = build(kind, options_.shape);
+        out.arena = std::max(out.arena, step.plan.arena_bytes);
+        out.live = std::max(out.live, step.plan.live_peak_bytes);
+        add_live_bytes(step, parts, out.parts);
+      }
+    }
+    return out;
+  };
+  const LargestChoice largest =
+      largest_choice(schedule.active, static_cast<int64_t>(schedule.units.size()), plan);
+  mark(largest.units);
+  largest_ = trained_units();
+  choice_ = kLargest;
+  StepGraph& step = graphs_
+                        .emplace(GraphKey{kLargest, StepKind::update, options_.shape},
+                                 build(StepKind::update, options_.shape))
+                        .first->second;
+  // All graphs share one arena, so what another choice might need is asked for here.
+  const int64_t rest = std::max<int64_t>(0, largest.arena - step.plan.arena_bytes);
+  step.plan.arena_bytes += rest;
+  step.plan.peak_by_class[static_cast<size_t>(MemoryClass::temporaries)] += rest;
+}
+
+std::optional<int64_t> Experiment::take_choice() {
+  std::vector<SlotId> trained = trained_units();
+  if (trained == largest_) {
+    choice_ = kLargest;
+    return std::nullopt;
+  }
+  const auto known = std::find_if(choices_.begin(), choices_.end(),
+                                  [&](const Choice& c) { return c.trained == trained; });
+  if (known != choices_.end()) {
+    std::rotate(choices_.begin(), known, known + 1);
+    choice_ = choices_.front().id;
+    return std::nullopt;
+  }
+  choice_ = ++last_id_;
+  choices_.insert(choices_.begin(), {choice_, std::move(trained)});
+  if (choices_.size() <= kKeptChoices) {
+    return std::nullopt;
+  }
+  const int64_t gone = choices_.back().id;
+  choices_.pop_back();
+  std::erase_if(graphs_, [&](const auto& entry) { return entry.first.choice == gone; });
+  return gone;
 }
 
 void Experiment::limit_tokens(int64_t longest) {
@@ -82,10 +184,15 @@ void Experiment::limit_tokens(int64_t longest) {
 }
 
 std::vector<const StepGraph*> Experiment::steps() {
+  const int64_t present = choice_;
+  if (passes_.schedule() != nullptr) {
+    choice_ = kLargest;  // its graphs were made while its units were marked
+  }
   std::vector<const StepGraph*> out = {&update_step()};
   if (options_.accumulate > 1) {
     out.push_back(&step(StepKind::accumulate, options_.shape));
   }
+  choice_ = present;
   if (has_eval()) {
     out.push_back(&step(StepKind::eval, {eval_batch_, options_.shape.tokens}));
   }
@@ -94,7 +201,7 @@ std::vector<const StepGraph*> Experiment::steps() {
 
 std::vector<std::string> Experiment::preview() {
   std::vector<std::string> lines = model_preview_;
-  const std::vector<std::string>& more = update_step().preview;
+  const std::vector<std::string>& more = steps().front()->preview;
   lines.insert(lines.end(), more.begin(), more.end());
   return lines;
 }
@@ -103,7 +210,7 @@ MemoryReport Experiment::memory() {
   const std::vector<const StepGraph*> all = steps();
   MemoryReport report = memory_report(slots_, all, device_);
   std::vector<PassReport> passes = model_reports_;
-  const std::vector<PassReport>& more = update_step().passes;
+  const std::vector<PassReport>& more = all.front()->passes;
   passes.insert(passes.end(), more.begin(), more.end());
   for (const PassReport& pass : passes) {
     Experiment other(recipe_, device_, pass.name);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <set>
 
 #include "tensor/graph/verify.h"
 #include "tensor/ops/attention.h"
@@ -127,6 +128,20 @@ UpdateOrder update_order(DeviceKind device) {
   return device == DeviceKind::cpu ? UpdateOrder::each : UpdateOrder::by_block;
 }
 
+// What the schedule will be told of the units that are trained in this step.
+void mark_changes(StepGraph& step, const std::vector<ParameterGradient>& gradients,
+                  const std::vector<UpdateOut>& updates, const UnitSchedule& schedule) {
+  Graph& g = *step.graph;
+  const std::set<SlotId> units(schedule.units.begin(), schedule.units.end());
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    const SlotId slot = g.slots().original(g.value(gradients[i].parameter).slot);
+    if (units.contains(slot)) {
+      g.mark_output(updates[i].change, fmt::format("change of {}", g.slots()[slot].name));
+      step.changes.emplace_back(slot, updates[i].change);
+    }
+  }
+}
+
 StepGraph build_update_step(const StepContext& context, const Optimizer& optimizer,
                             const StepOptions& options) {
   Built built = build(context, options, true);
@@ -150,16 +165,22 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
   step.lr = g.input("lr", DType::f32, {1});
   UpdateInputs inputs{.lr = step.lr};
   const UpdateOrder order = update_order(context.device);
+  const UnitSchedule* schedule = context.passes.schedule();
+  if (schedule != nullptr) {
+    inputs.measures.change = schedule->metric;
+  }
+  std::vector<UpdateOut> updates;
   ClipOut clip;
   if (options.clip_norm > 0) {
     clip = clip_factor(g, attach_sum_squares(g, built.gradients, order), options.clip_norm);
     inputs.grad_scale = clip.factor;
-    attach_updates(g, built.gradients, optimizer, inputs, order);
+    updates = attach_updates(g, built.gradients, optimizer, inputs, order);
   } else {
     // Nobody waits for the norm: the updates measure it on their way.
     inputs.measures.squares = true;
+    updates = attach_updates(g, built.gradients, optimizer, inputs, order);
     std::vector<ValueId> sums;
-    for (const UpdateOut& out : attach_updates(g, built.gradients, optimizer, inputs, order)) {
+    for (const UpdateOut& out : updates) {
       sums.push_back(out.squares);
     }
     g.set_phase(Phase::update);
@@ -167,6 +188,9 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
   }
   step.grad_norm = clip.norm;
   g.mark_output(clip.norm, "grad_norm");
+  if (schedule != nullptr && schedule->metric != ChangeMetric::none) {
+    mark_changes(step, built.gradients, updates, *schedule);
+  }
   finish(step, context.device);
   return std::move(built.step);
 }

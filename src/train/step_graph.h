@@ -50,7 +50,8 @@ struct StepGraph {
   ValueId logits = kNoValue;  // evaluation only
   ValueId correct = kNoValue;
   ValueId grad_norm = kNoValue;
-  std::vector<std::string> preview;  // what the graph passes were about to change
+  std::vector<std::pair<SlotId, ValueId>> changes;  // of each scheduled unit that is trained
+  std::vector<std::string> preview;                 // what the graph passes were about to change
   std::vector<PassReport> passes;
 
   // The data's input of that name; throws GraphError naming those there are.

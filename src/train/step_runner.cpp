@@ -10,11 +10,16 @@
 namespace lithe {
 namespace {
 
-// Results lie at the stage's start, inputs behind them.
+// Results lie at the stage's start, 8 bytes each, inputs behind them.
 constexpr int64_t kLossAt = 0;
 constexpr int64_t kCorrectAt = 8;
 constexpr int64_t kNormAt = 16;
-constexpr int64_t kInputsAt = 256;
+constexpr int64_t kChangesAt = 24;
+
+int64_t inputs_at(const StepGraph& step) {
+  return round_up(kChangesAt + 8 * static_cast<int64_t>(step.changes.size()), kArenaAlignment);
+}
+
 constexpr std::string_view kAdvice = "Lower optimizer.lr, add warm-up or set train.clip_norm";
 
 const Tensor& field(const Batch& batch, const std::string& name) {
@@ -72,14 +77,15 @@ void StepRunner::write(const StepGraph& step, const Program& program, const Batc
                        const StepInputs& inputs, Stage& stage) {
   const Graph& g = *step.graph;
   const InputLayout layout = layout_of(step);
-  if (kInputsAt + layout.bytes > stage.block.bytes()) {
+  const int64_t bytes = inputs_at(step) + layout.bytes;
+  if (bytes > stage.block.bytes()) {
     stage.block = HostBlock();
-    stage.block = HostBlock(executor_.shared_memory(), kInputsAt + layout.bytes);
+    stage.block = HostBlock(executor_.shared_memory(), bytes);
   }
-  std::byte* host = stage.block.data() + kInputsAt;
+  std::byte* host = stage.block.data() + inputs_at(step);
   size_t next = 0;
-  const auto put = [&](const void* data, int64_t bytes) {
-    std::memcpy(host + layout.at[next++].second, data, static_cast<size_t>(bytes));
+  const auto put = [&](const void* data, int64_t size) {
+    std::memcpy(host + layout.at[next++].second, data, static_cast<size_t>(size));
   };
   for (const auto& [name, value] : step.inputs) {
     const Tensor& data = field(batch, name);
@@ -170,11 +176,17 @@ void StepRunner::launch(const StepGraph& step, const Program& program, const Bat
   if (step.grad_norm != kNoValue) {
     executor_.read_async(program, step.grad_norm, results + kNormAt);
   }
+  std::byte* change = results + kChangesAt;
+  for (const auto& [unit, value] : step.changes) {
+    executor_.read_async(program, value, change);
+    change += 8;
+  }
   StepNumbers numbers{.step = inputs.step,
                       .updates = step.grad_norm != kNoValue,
                       .lr = inputs.lr,
                       .flops = step.flops,
-                      .samples = batch.count()};
+                      .samples = batch.count(),
+                      .changes = {}};
   open_.push_back({&step, numbers, number_of_stage, executor_.memory().mark()});
 }
 
@@ -189,6 +201,11 @@ std::optional<StepNumbers> StepRunner::collect() {
   const StepGraph& step = *open.step;
   const Graph& g = *step.graph;
   StepNumbers out = open.numbers;
+  const std::byte* change = results + kChangesAt;
+  for (const auto& [unit, value] : step.changes) {
+    out.changes.push_back({unit, number(g, value, change)});
+    change += 8;
+  }
   out.loss = number(g, step.loss, results + kLossAt);
   if (step.correct != kNoValue) {
     out.correct = number(g, step.correct, results + kCorrectAt);

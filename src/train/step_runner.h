@@ -31,6 +31,7 @@ struct StepNumbers {
   double grad_norm = 0;  // of an update
   double flops = 0;
   int64_t samples = 0;
+  std::vector<UnitChange> changes;  // of an update, where a schedule asks for them
 };
 
 // Bytes of the block on the device that holds a step's inputs until the step before it has run; 0

@@ -81,6 +81,8 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
                                             static_cast<double>(schedule_.steps));
   }
 
+  experiment_.passes().run_length(schedule_.steps);
+
   executor_ =
       std::make_unique<Executor>(memory_, kernel_lookup(memory_->kind()), experiment_.slots());
   input_stage_ = input_stage_bytes(experiment_.steps(), memory_->kind());
@@ -104,19 +106,21 @@ void Trainer::forget_programs() {
 }
 
 const Program& Trainer::program(StepKind kind, const StepShape& shape) {
-  const auto known = programs_.find({kind, shape});
+  const std::tuple key(experiment_.choice(kind), kind, shape);
+  const auto known = programs_.find(key);
   if (known != programs_.end()) {
     return known->second;
   }
   const StepGraph& step = experiment_.step(kind, shape);
   if (step.plan.arena_bytes > executor_->arena_bytes()) {
     // Placing buffers is a heuristic, so a smaller shape might just need more: then all move.
+    folder_.log().warn("a step of {} samples needs an arena of {}, {} were planned", shape.batch,
+                       format_bytes(step.plan.arena_bytes), format_bytes(executor_->arena_bytes()));
     collect(true);
     programs_.clear();
     executor_->reserve_arena(step.plan.arena_bytes);
   }
-  return programs_.emplace(std::pair(kind, shape), executor_->bind(*step.graph, step.plan))
-      .first->second;
+  return programs_.emplace(key, executor_->bind(*step.graph, step.plan)).first->second;
 }
 
 void Trainer::start(const StartWeights& weights) {
@@ -134,16 +138,30 @@ void Trainer::start_data() {
   data_started_ = true;
 }
 
+void Trainer::begin_step() {
+  const PassManager& passes = experiment_.passes();
+  const UnitSchedule* schedule = passes.schedule();
+  if (schedule != nullptr && schedule->metric != ChangeMetric::none && schedule->lag == 0) {
+    collect(true);  // what the step before did is to be known
+  }
+  if (!passes.on(PassEvent::step_begin, done_)) {
+    return;
+  }
+  if (schedule == nullptr) {
+    collect(true);  // graphs and programs of open steps must stay
+    experiment_.plan_graphs();
+    forget_programs();
+  } else if (const auto gone = experiment_.take_choice()) {
+    std::erase_if(programs_, [&](const auto& entry) { return std::get<0>(entry.first) == *gone; });
+  }
+}
+
 void Trainer::launch_step() {
   const int64_t accumulate = experiment_.step_options().accumulate;
   if (!data_started_) {
     start_data();
   }
-  if (experiment_.passes().on(PassEvent::step_begin, done_)) {
-    collect(true);  // graphs and programs of open steps must stay
-    experiment_.plan_graphs();
-    forget_programs();
-  }
+  begin_step();
   for (int64_t micro = 0; micro < accumulate; ++micro) {
     const Batch* batch = train_data_->next();
     if (batch == nullptr) {
@@ -152,8 +170,9 @@ void Trainer::launch_step() {
     const StepKind kind = micro + 1 == accumulate ? StepKind::update : StepKind::accumulate;
     const StepShape shape{batch->count(), batch->tokens};
     const StepGraph& step = experiment_.step(kind, shape);
-    // All of one shape, the largest.
+    // All of one plan: of the largest shape, and where units are scheduled of one choice.
     const bool profiles = launched_ >= kProfileFrom && profile_.steps < profile_steps_ &&
+                          (profile_.steps == 0 || profiled_choice_ == experiment_.choice(kind)) &&
                           &step == &experiment_.update_step();
     runner_->launch(step, program(kind, shape), *batch,
                     {.step = done_,
@@ -163,6 +182,7 @@ void Trainer::launch_step() {
                      .profile = profiles});
     if (profiles) {
       add_step(profile_, *step.graph, step.plan, runner_->profiled());
+      profiled_choice_ = experiment_.choice(kind);
     }
     collect(false);
   }
@@ -183,6 +203,7 @@ void Trainer::collect(bool all) {
       partial_.step = numbers.step;
       partial_.lr = numbers.lr;
       partial_.grad_norm = numbers.grad_norm;
+      experiment_.passes().measured(numbers.step, numbers.lr, numbers.changes);
       finished_.push_back(std::exchange(partial_, StepNumbers{}));
     }
   }

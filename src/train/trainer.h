@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <tuple>
 
 #include "data/loader.h"
 #include "optim/schedule.h"
@@ -60,6 +61,8 @@ class Trainer {
   // The graph of this shape, bound to the executor's memory.
   const Program& program(StepKind kind, const StepShape& shape);
   void forget_programs();
+  // Lets the passes choose what the next update trains.
+  void begin_step();
   int64_t update_batch() const;  // samples in one update
   void start_data();
   // Asks the device for one update.
@@ -76,7 +79,7 @@ class Trainer {
   std::unique_ptr<Loader> train_data_;
   std::unique_ptr<Loader> eval_data_;
   std::unique_ptr<StepRunner> runner_;
-  std::map<std::pair<StepKind, StepShape>, Program> programs_;
+  std::map<std::tuple<int64_t, StepKind, StepShape>, Program> programs_;  // by choice first
   Schedule schedule_;
   double peak_lr_ = 0;
   uint64_t seed_ = 0;
@@ -88,6 +91,7 @@ class Trainer {
   int64_t profile_steps_ = 0;
   int64_t launched_ = 0;  // updates of this process
   StepProfile profile_;
+  int64_t profiled_choice_ = 0;
   int64_t measured_arena_ = -1;
   int64_t input_stage_ = 0;  // bytes
 };

@@ -114,7 +114,7 @@ const std::string kKey = "attention.self.key.weight";
 const std::string kValue = "attention.self.value.weight";
 const std::string kAttentionOutput = "attention.output.dense.weight";
 const std::string kWide = "intermediate.dense.weight";
-const std::string kNarrow = "output.dense.weight";
+const std::string kSmall = "output.dense.weight";
 // All units of SlimFit in a block; biases and the norms' shifts stay trained.
 const std::vector<std::string> kUnits = {kQuery,
                                          kKey,
@@ -122,7 +122,7 @@ const std::vector<std::string> kUnits = {kQuery,
                                          kAttentionOutput,
                                          "attention.output.LayerNorm.weight",
                                          kWide,
-                                         kNarrow,
+                                         kSmall,
                                          "output.LayerNorm.weight"};
 
 }  // namespace
@@ -150,7 +150,7 @@ TEST_CASE("each frozen linear of BERT removes its input from the plan, q/k/v onl
       {{kQuery, kKey, kValue}, 4 * kHidden},
       {{kAttentionOutput}, 4 * kHidden},
       {{kWide}, 4 * kHidden},
-      {{kNarrow}, 16 * kHidden},         // the fused activation's output; its input stays for dx
+      {{kSmall}, 16 * kHidden},         // the fused activation's output; its input stays for dx
       {{"output.LayerNorm.weight"}, 0},  // semi-static: dx needs the input too
       {kUnits, 28 * kHidden},
   };
@@ -168,7 +168,7 @@ TEST_CASE("the linear with GELU fused keeps its output only for the next layer's
   REQUIRE(all.by_name.contains(y));
   CHECK(all.by_name.at(y) == bytes);
   CHECK(all.by_name.at(before_gelu) == bytes);
-  const BlockPlan frozen({.frozen = {kNarrow}});
+  const BlockPlan frozen({.frozen = {kSmall}});
   CHECK_FALSE(frozen.by_name.contains(y));
   CHECK(frozen.by_name.at(before_gelu) == bytes);
 }

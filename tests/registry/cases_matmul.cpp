@@ -35,6 +35,17 @@ void add_matmul(std::vector<Case>& cases) {
       {{0, 3, 4}, {0, 4, 2}},
       {{70, 65}, {65, 90}},
       {{300, 17}, {17, 40}},
+      // at most 8 along one dimension, with and without whole vectors along the other
+      {{200, 2}, {200, 64}, {.transpose_a = true}},
+      {{130, 1}, {130, 33}, {.transpose_a = true, .alpha = -0.5}},
+      {{9, 8}, {9, 40}, {.transpose_a = true}},
+      {{129, 5}, {129, 300}, {.transpose_a = true}},
+      {{0, 3}, {0, 32}, {.transpose_a = true}},
+      {{70, 1}, {1, 32}},
+      {{3, 67, 2}, {2, 264}, {.alpha = 3}},
+      {{5, 7}, {7, 45}},
+      {{130, 8}, {8, 520}},
+      {{0, 2}, {2, 32}},
   };
   for (const Size& s : sizes) {
     cases.push_back(
@@ -219,7 +230,9 @@ void add_linear_dw(std::vector<Case>& cases) {
   for (const Size& s :
        {Size{{1}, 1}, Size{{7}, 5}, Size{{1, 1}, 1}, Size{{4, 7}, 5}, Size{{2, 3, 9}, 17},
         Size{{0, 6}, 4}, Size{{3, 0}, 4}, Size{{3, 4}, 0}, Size{{16, 24}, 8}, Size{{2, 64, 40}, 32},
-        Size{{129, 33}, 65}, Size{{1000, 8}, 2}, Size{{272, 256}, 264}}) {
+        Size{{129, 33}, 65}, Size{{1000, 8}, 2}, Size{{272, 256}, 264}, Size{{0, 40}, 3},
+        Size{{40}, 2}, Size{{3, 50, 264}, 2}, Size{{130, 33}, 1}, Size{{700, 64}, 8},
+        Size{{65, 45}, 5}}) {
     Shape dy = s.x;
     dy[dy.rank() - 1] = s.out;
     cases.push_back({.op = &linear_dw_op,
@@ -233,6 +246,75 @@ void add_linear_dw(std::vector<Case>& cases) {
   }
 }
 
+// As bias_grad. The dys of a stack lie at one distance however the graph is placed; those that
+// repeat themselves never do.
+void add_linear_stack_dw(std::vector<Case>& cases) {
+  struct Size {
+    Shape x;
+    int64_t out = 1;
+    int count = 3;
+    bool bias = true;
+  };
+  for (const Size& s : {Size{{1}, 1, 1},
+                        Size{{5}, 3, 2},
+                        Size{{1, 1}, 1, 3, false},
+                        Size{{4, 7}, 5},
+                        Size{{4, 7}, 5, 3, false},
+                        Size{{2, 3, 9}, 17, 2},
+                        Size{{0, 6}, 4, 2},
+                        Size{{3, 0}, 4, 2},
+                        Size{{3, 4}, 0, 2},
+                        Size{{16, 24}, 8},
+                        Size{{2, 64, 40}, 32, 2},
+                        Size{{129, 33}, 65},
+                        Size{{129, 33}, 65, 2, false},
+                        Size{{5, 6}, 64, 8, false},
+                        Size{{5, 6}, 64, 4},
+                        Size{{200, 40}, 2, 2},
+                        Size{{200, 40}, 2, 3, false},
+                        Size{{272, 256}, 264},
+                        Size{{272, 256}, 264, 2, false},
+                        Size{{700, 128}, 128}}) {
+    Shape dy = s.x;
+    dy[dy.rank() - 1] = s.out;
+    Shape source = s.x;
+    source[source.rank() - 1] = 3;
+    const auto count = static_cast<size_t>(s.count);
+    for (const bool stacked : {false, true}) {
+      std::vector<Input> inputs = {{.shape = s.x}, {.shape = dy}, {.shape = dy}};
+      if (stacked) {
+        inputs = {{.shape = s.x}, {.shape = source}, {.shape = {s.out, 3}}};
+        inputs.resize(3 + count, {.shape = {s.out}});
+      }
+      for (Input& input : inputs) {
+        input.differentiable = false;
+      }
+      const LinearStackDwAttrs attrs{s.count, s.bias};
+      cases.push_back({.op = &linear_stack_dw_op,
+                       .name = fmt::format("{} x {}, {}{}{}", s.count, dy, s.x,
+                                           s.bias ? " bias" : "", stacked ? " stacked" : ""),
+                       .inputs = inputs,
+                       .build = [attrs, count, stacked](Graph& g, std::span<const ValueId> in) {
+                         std::vector<ValueId> operands;
+                         if (stacked) {
+                           const std::vector<ValueId> weights(count, in[2]);
+                           operands = linear_stack(g, in[1], weights, in.subspan(3));
+                         }
+                         while (operands.size() < count) {
+                           operands.push_back(in[1 + operands.size() % 2]);
+                         }
+                         if (count == 2 && !stacked) {
+                           operands[1] = operands[0];
+                         }
+                         operands.push_back(in[0]);
+                         const NodeId n = g.emit_node(linear_stack_dw_op, operands, attrs);
+                         const auto outputs = g.outputs(n);
+                         return std::vector<ValueId>{outputs.begin(), outputs.end()};
+                       }});
+    }
+  }
+}
+
 }  // namespace
 
 void add_matmul_cases(std::vector<Case>& cases) {
@@ -243,6 +325,7 @@ void add_matmul_cases(std::vector<Case>& cases) {
   add_linear_stack(cases);
   add_bias_grad(cases);
   add_linear_dw(cases);
+  add_linear_stack_dw(cases);
 }
 
 }  // namespace lithe::registry

@@ -1,5 +1,6 @@
 #include "registry/registry.h"
 #include "tensor/ops/elementwise.h"
+#include "tensor/ops/matmul.h"
 #include "tensor/ops/residual_norm.h"
 
 namespace lithe::registry {
@@ -24,8 +25,17 @@ struct Size {
   double eps = 1e-5;
 };
 
-// The compared output is w normed + sum, so that different gradients arrive at both: w is another
-// input.
+// w normed + sum, so that different gradients arrive at both.
+std::vector<ValueId> outputs(Graph& g, const ResidualNormOut& out, ValueId w, const Use& use) {
+  if (!use.normed) {
+    return {out.sum};
+  }
+  if (!use.sum) {
+    return {out.normed};
+  }
+  return {add(g, mul(g, out.normed, w), out.sum), out.normed, out.sum};
+}
+
 void add(std::vector<Case>& cases, const Size& size, const Use& use) {
   const Shape parameter = {size.shape.back()};
   const ResidualNormAttrs attrs{.eps = size.eps,
@@ -41,16 +51,39 @@ void add(std::vector<Case>& cases, const Size& size, const Use& use) {
                               {.shape = {2}, .fill = Fill::rng},
                               {.shape = size.shape, .differentiable = false}},
                    .build = [attrs, use](Graph& g, std::span<const ValueId> in) {
-                     const ResidualNormOut out =
-                         residual_norm(g, in[0], in[1], in[2], in[3], attrs, in[4]);
-                     if (!use.normed) {
-                       return std::vector<ValueId>{out.sum};
+                     return outputs(g, residual_norm(g, in[0], in[1], in[2], in[3], attrs, in[4]),
+                                    in[5], use);
+                   }});
+}
+
+// y comes from a linear layer, whose bias's gradient residual_norm_grad sums. `use.y` is of the
+// layer's parameters; `again`: y has another reader.
+void add_after_linear(std::vector<Case>& cases, const Size& size, const Use& use,
+                      bool again = false) {
+  constexpr int64_t kIn = 3;
+  const int64_t width = size.shape.back();
+  Shape x = size.shape;
+  x[x.rank() - 1] = kIn;
+  const ResidualNormAttrs attrs{.eps = size.eps, .dropout = {.p = size.p, .key = 0x5ee1ull}};
+  cases.push_back({.op = &residual_norm_op,
+                   .name = fmt::format("{} p {} after a linear layer, {}{}", size.shape, size.p,
+                                       use.name, again ? ", y read again" : ""),
+                   .inputs = {{.shape = x, .differentiable = false},
+                              {.shape = {width, kIn}, .differentiable = use.y},
+                              {.shape = {width}, .differentiable = use.y},
+                              {.shape = size.shape, .differentiable = use.residual},
+                              {.shape = {width}, .differentiable = use.gamma && use.normed},
+                              {.shape = {width}, .differentiable = use.beta && use.normed},
+                              {.shape = {2}, .fill = Fill::rng},
+                              {.shape = size.shape, .differentiable = false}},
+                   .build = [attrs, use, again](Graph& g, std::span<const ValueId> in) {
+                     const ValueId y = linear(g, in[0], in[1], in[2]).y;
+                     auto out = outputs(g, residual_norm(g, y, in[3], in[4], in[5], attrs, in[6]),
+                                        in[7], use);
+                     if (again) {
+                       out[0] = add(g, out[0], y);
                      }
-                     if (!use.sum) {
-                       return std::vector<ValueId>{out.normed};
-                     }
-                     const ValueId loss = add(g, mul(g, out.normed, in[5]), out.sum);
-                     return std::vector<ValueId>{loss, out.normed, out.sum};
+                     return out;
                    }});
 }
 
@@ -112,6 +145,32 @@ void add_residual_norm_cases(std::vector<Case>& cases) {
     for (const double p : {0.0, 0.3}) {
       add(cases, {{67, 48}, p}, use);
       add(cases, {{33, 21}, p}, use);
+    }
+  }
+  const Size after_linear[] = {
+      {{7}},         {{1, 64}},         {{2, 3, 17}, 0.3}, {{131, 129}},
+      {{0, 64}},     {{4, 0}},          {{67, 384}, 0.2},  {{19, 512}, 0},
+      {{2300, 24}},  {{700, 768}},      {{700, 768}, 0},   {{9, 1000}},
+      {{270, 1032}}, {{3, 4096}, 0.05}, {{3, 8192}, 0},    {{2, 8200}},
+  };
+  for (const Size& s : after_linear) {
+    add_after_linear(cases, s, kAll);
+  }
+  const Use after_linear_uses[] = {
+      kAll,
+      {.name = "normed", .sum = false},
+      {.name = "the layer", .residual = false, .gamma = false, .beta = false},
+      {.name = "the layer, normed", .residual = false, .gamma = false, .beta = false, .sum = false},
+      {.name = "the layer gamma", .residual = false, .beta = false},
+      {.name = "the layer residual beta", .gamma = false},
+      {.name = "residual gamma beta", .y = false},
+  };
+  for (const Use& use : after_linear_uses) {
+    for (const double p : {0.0, 0.3}) {
+      for (const bool again : {false, true}) {
+        add_after_linear(cases, {{67, 48}, p}, use, again);
+        add_after_linear(cases, {{133, 21}, p}, use, again);
+      }
     }
   }
 }

@@ -136,11 +136,27 @@ class Comparison {
     return out;
   }
 
+  // The library's products, and whether several of them are one, depend on where operands lie; a
+  // plan gives each the same place in every run, but two plans may differ by roundings.
+  bool chooses_by_address() const {
+    const std::string_view op = case_.op->name;
+    return device_.memory->kind() == DeviceKind::cuda &&
+           (op == "matmul" || op.starts_with("linear"));
+  }
+  // What two orders of summation may differ by: a few roundings of the result, or of the fp32 sums.
+  static double summation_nmse(DType dtype) {
+    constexpr double kFew = 8.0 / 3.0;  // a rounding is a third of the squared half step
+    return dtype == DType::bf16 ? kFew * 0x1p-18 : dtype == DType::f16 ? kFew * 0x1p-24 : 1e-10;
+  }
+
   void expect_same_bits(const std::vector<Result>& a, const std::vector<Result>& b,
                         const std::string& what) {
     for (const Result& r : a) {
       const Tensor* other = find(b, r.name);
-      const bool ok = other != nullptr && same_bits(r.value, *other);
+      bool ok = other != nullptr && same_bits(r.value, *other);
+      if (!ok && other != nullptr && chooses_by_address()) {
+        ok = nmse(*other, r.value) < summation_nmse(r.value.dtype());
+      }
       report_.check(ok, case_, fmt::format("{}, {}", what, r.name),
                     other == nullptr
                         ? "missing"

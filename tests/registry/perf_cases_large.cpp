@@ -8,8 +8,10 @@
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
+#include "tensor/ops/fixed_point.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/quantize.h"
 #include "tensor/ops/residual_norm.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/update.h"
@@ -79,6 +81,32 @@ void add_products(std::vector<Case>& cases) {
            return {g.emit(bias_grad_op, {v[0]})};
          }});
   }
+  // Its query, key and value at once, and the head that marks answers: two outputs a token.
+  const Shape tokens{kRows, 768};
+  for (const bool bias : {true, false}) {
+    cases.push_back(
+        {&linear_stack_dw_op, fmt::format("large 3 x 12288x768x768{}", bias ? " bias" : ""),
+         std::vector<Input>(4, {.shape = tokens}), [bias](Graph& g, Values v) -> Outputs {
+           const NodeId n = g.emit_node(linear_stack_dw_op, v, LinearStackDwAttrs{3, bias});
+           return {g.outputs(n).begin(), g.outputs(n).end()};
+         }});
+  }
+  const Shape answers{kRows, 2};
+  cases.push_back({&linear_op,
+                   "large 12288x768x2",
+                   {{.shape = tokens}, {.shape = {2, 768}}, {.shape = {2}}},
+                   [](Graph& g, Values v) -> Outputs { return {linear(g, v[0], v[1], v[2]).y}; }});
+  cases.push_back({&matmul_op,
+                   "large dx 12288x768x2",
+                   {{.shape = answers}, {.shape = {2, 768}}},
+                   [](Graph& g, Values v) -> Outputs { return {matmul(g, v[0], v[1])}; }});
+  cases.push_back({&linear_dw_op,
+                   "large 12288x768x2",
+                   {{.shape = answers}, {.shape = tokens}},
+                   [](Graph& g, Values v) -> Outputs {
+                     const NodeId n = g.emit_node(linear_dw_op, v);
+                     return {g.output(n, 0), g.output(n, 1)};
+                   }});
   const Shape heads{384, 197, 64};
   cases.push_back({&matmul_op,
                    "large scores 384x197x64x197",
@@ -262,6 +290,37 @@ void add_embeddings(std::vector<Case>& cases) {
   }
 }
 
+// What saved activations of BERT-base on 32 passages of 384 tokens pass: GELU's input, a norm's, an
+// operand of attention. "both" less the encoding alone is the decoding.
+void add_codecs(std::vector<Case>& cases) {
+  const Shape wide{12288, 3072};
+  const Shape rows{12288, 768};
+  for (const bool both : {false, true}) {
+    const std::string way = both ? "large both " : "large ";
+    const FixedPointAttrs gelu{.integer = 2, .fraction = 1};
+    cases.push_back({&fixed_point_encode_op,
+                     fmt::format("{}{} q2.1", way, wide),
+                     {{.shape = wide}},
+                     [both, gelu](Graph& g, Values v) -> Outputs {
+                       const ValueId codes = fixed_point_encode(g, v[0], gelu);
+                       return {both ? fixed_point_decode(g, codes, gelu, g.dtype(v[0])) : codes};
+                     }});
+    for (const QuantizeAttrs& attrs : {QuantizeAttrs{.bits = 8}, QuantizeAttrs{.bits = 4},
+                                       QuantizeAttrs{.bits = 8, .group = 0}}) {
+      cases.push_back({&quantize_encode_op,
+                       fmt::format("{}{} int{}/{}", way, rows, attrs.bits, attrs.group),
+                       {{.shape = rows}},
+                       [both, attrs](Graph& g, Values v) -> Outputs {
+                         const QuantizeOut coded = quantize_encode(g, v[0], attrs);
+                         if (both) {
+                           return {quantize_decode(g, coded, attrs, g.dtype(v[0]))};
+                         }
+                         return {coded.codes, coded.scales};
+                       }});
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<Case> large_perf_cases() {
@@ -273,6 +332,7 @@ std::vector<Case> large_perf_cases() {
   add_pointwise(cases);
   add_updates(cases);
   add_embeddings(cases);
+  add_codecs(cases);
   return cases;
 }
 

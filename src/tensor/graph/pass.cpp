@@ -60,6 +60,27 @@ bool PassManager::on(PassEvent event, int64_t step) const {
   return rebuild;
 }
 
+const UnitSchedule* PassManager::schedule() const {
+  for (const auto& pass : passes_) {
+    if (const UnitSchedule* schedule = pass->schedule(); schedule != nullptr) {
+      return schedule;
+    }
+  }
+  return nullptr;
+}
+
+void PassManager::run_length(int64_t steps) const {
+  for (const auto& pass : passes_) {
+    pass->run_length(steps);
+  }
+}
+
+void PassManager::measured(int64_t step, double lr, std::span<const UnitChange> changes) const {
+  for (const auto& pass : passes_) {
+    pass->measured(step, lr, changes);
+  }
+}
+
 nlohmann::json PassManager::state() const {
   nlohmann::json out = nlohmann::json::object();
   for (const auto& pass : passes_) {

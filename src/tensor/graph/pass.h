@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,7 @@ struct PassTarget {
   nn::Model* model = nullptr;
   SlotTable* slots = nullptr;
   Graph* graph = nullptr;
+  uint64_t seed = 0;  // the run's: what a pass draws follows from it
 };
 
 // A place a pass would change, or refuses to change and why.
@@ -51,6 +53,23 @@ struct PassReport {
 
 enum class PassEvent : uint8_t { step_begin, after_backward, calibration_batch, step_end };
 
+enum class ChangeMetric : uint8_t;  // tensor/ops/update.h
+
+// What a pass that chooses in each step which of its units are trained has to say of them. A unit
+// is a parameter; whether it is trained is its slot's mark.
+struct UnitSchedule {
+  std::vector<SlotId> units;  // all that are ever chosen
+  int64_t active = 0;         // trained in each step
+  ChangeMetric metric{};      // what it wants to know of their updates
+  int64_t lag = 0;  // a choice knows the changes of the steps up to 1 + lag before its own
+};
+
+// How far an update moved a unit.
+struct UnitChange {
+  SlotId unit = kNoSlot;
+  double by = 0;
+};
+
 class Pass {
  public:
   enum class Stage : uint8_t { model, graph };
@@ -65,6 +84,13 @@ class Pass {
   virtual PassReport apply(const PassTarget& target) = 0;
   // Returns true when graphs must be rebuilt (a schedule chose other sites).
   virtual bool on(PassEvent /*event*/, int64_t /*step*/) { return false; }
+  // After apply; null where the pass chooses once and for all.
+  virtual const UnitSchedule* schedule() const { return nullptr; }
+  // Before the first step: how many there will be.
+  virtual void run_length(int64_t /*steps*/) {}
+  // What the units trained in a step did; steps come in order, each before the begin of the step
+  // that knows it (UnitSchedule::lag).
+  virtual void measured(int64_t /*step*/, double /*lr*/, std::span<const UnitChange> /*changes*/) {}
   // Goes into checkpoints, so that a resumed run is exact.
   virtual nlohmann::json state() const { return nlohmann::json::object(); }
   virtual void restore(const nlohmann::json& /*state*/) {}
@@ -95,6 +121,10 @@ class PassManager {
   std::vector<PassReport> apply_model(const PassTarget& target) const;
   std::vector<PassReport> apply_graph(const PassTarget& target) const;
   bool on(PassEvent event, int64_t step) const;
+  // Of the pass that has one: units have one owner.
+  const UnitSchedule* schedule() const;
+  void run_length(int64_t steps) const;
+  void measured(int64_t step, double lr, std::span<const UnitChange> changes) const;
   nlohmann::json state() const;
   // Throws FileError when the checkpoint's passes are not the recipe's.
   void restore(const nlohmann::json& state) const;

@@ -16,17 +16,23 @@ struct BackwardTerm {
   const T* kept;
   T* dx;
   int64_t columns;
-  __device__ void add(int64_t row, int64_t column, acc_t<T> (&sums)[1][kVector]) const {
+  struct Loaded {
+    Pack<T, kVector> upstream;
+    Pack<T, kVector> x;
+  };
+  __device__ Loaded load(int64_t row, int64_t column) const {
     const int64_t at = row * columns + column;
-    const Pack<T, kVector> upstream = load<kVector>(dy + at);
-    const Pack<T, kVector> x = load<kVector>(kept + at);
+    return {device::load<kVector>(dy + at), device::load<kVector>(kept + at)};
+  }
+  __device__ void add(const Loaded& loaded, int64_t row, int64_t column,
+                      acc_t<T> (&sums)[1][kVector]) const {
     Pack<T, kVector> out;
 #pragma unroll
     for (int j = 0; j < kVector; ++j) {
-      out.at[j] = ActivateBackward<kKind, T>{}(upstream.at[j], x.at[j]);
+      out.at[j] = ActivateBackward<kKind, T>{}(loaded.upstream.at[j], loaded.x.at[j]);
       sums[0][j] += widen<acc_t<T>>(out.at[j]);
     }
-    store(dx + at, out);
+    store(dx + row * columns + column, out);
   }
 };
 

@@ -61,6 +61,19 @@ void infer_attention(InferContext& c) {
   c.output(statistics_dtype(c.dtype(0)), statistics_shape(c.shape(0)));
 }
 
+void infer_packed(InferContext& c, const AttentionGradAttrs& attrs) {
+  const Shape& q = c.shape(0);
+  const Shape& k = c.shape(1);
+  if (!attrs.dq || !attrs.dk || !attrs.dv) {
+    c.fail("packed gradients are dq, dk and dv; dq {}, dk {}, dv {} are asked for", attrs.dq,
+           attrs.dk, attrs.dv);
+  }
+  if (q != k) {
+    c.fail("packed gradients need one row each of q, k and v a token: q {} and k {} differ", q, k);
+  }
+  c.output(c.dtype(0), {q[0], q[1], 3, q[2], q[3]});
+}
+
 void infer_attention_grad(InferContext& c) {
   c.expect_inputs(6, 8);
   const auto attrs = c.attr<AttentionGradAttrs>();
@@ -70,6 +83,10 @@ void infer_attention_grad(InferContext& c) {
   c.expect_shape(4, statistics_shape(c.shape(0)), "the log-sum-exp");
   c.expect_same_dtype(0, 5);
   c.expect_shape(5, c.shape(0), "dout");
+  if (attrs.packed) {
+    infer_packed(c, attrs);
+    return;
+  }
   if (attrs.dq) {
     c.output(c.dtype(0), c.shape(0));
   }
@@ -210,7 +227,8 @@ const OpDef attention_grad_op = {.name = "attention_grad",
                                  .infer = infer_attention_grad,
                                  .flops = flops_attention_grad,
                                  .workspace = workspace_attention_grad,
-                                 .cpu = attention_grad_cpu};
+                                 .cpu = attention_grad_cpu,
+                                 .adjacent_outputs = true};
 
 ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
                   ValueId key_mask, ValueId rng) {

@@ -23,7 +23,9 @@ ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const Attention
 
 // attention_op: (q, k, v, key_mask?, rng?) -> (out, log-sum-exp). attention_grad_op: (q, k, v, out,
 // log-sum-exp, dout, key_mask?, rng?) -> those of dq, dk, dv that its attributes ask for, in this
-// order.
+// order; packed, one [B, T, 3, N, D] that holds a token's dq, dk and dv side by side, as one
+// product with the joined projections wants them. Packing needs all three, as many key heads as
+// query heads and as many keys as queries, else ShapeError.
 extern const OpDef attention_op, attention_grad_op;
 
 struct AttentionGradAttrs {
@@ -31,6 +33,7 @@ struct AttentionGradAttrs {
   bool dq = true;
   bool dk = true;
   bool dv = true;
+  bool packed = false;  // one output
 };
 
 void attention_cpu(const KernelArgs& args);

@@ -14,11 +14,9 @@ struct BackwardParams {
   const T* k = nullptr;
   const T* v = nullptr;
   const T* dout = nullptr;
+  AttentionGradients<T> to{};
   const float2* statistics = nullptr;  // [B, N, query_blocks * queries of a tile]
-  T* dq = nullptr;                     // null where not wanted
-  T* dk = nullptr;
-  T* dv = nullptr;
-  float4* slots = nullptr;  // dq's sums, see BackwardSplit
+  float4* slots = nullptr;             // dq's sums, see BackwardSplit
   int query_blocks = 0, key_blocks = 0;
   int parts = 1;
   int tasks = 0;
@@ -314,9 +312,9 @@ struct BackwardKernel {
     const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
     const int first_block = first_query_block(key_block);
     const int steps = geo.group() * (p.query_blocks - first_block);
-    const bool wants_dq = kKeyGradient && p.dq != nullptr;
-    const bool wants_dk = kKeyGradient && p.dk != nullptr;
-    const bool wants_dv = kValueGradient && p.dv != nullptr;
+    const bool wants_dq = kKeyGradient && p.to.dq != nullptr;
+    const bool wants_dk = kKeyGradient && p.to.dk != nullptr;
+    const bool wants_dv = kValueGradient && p.to.dv != nullptr;
     __syncthreads();  // the block before has been read
     copy_tile<kKeys, kDim, kThreads>(keys(), p.k + at, stride, geo.keys - first_key, geo.dim);
     copy_tile<kKeys, kDim, kThreads>(values(), p.v + at, stride, geo.keys - first_key, geo.dim);
@@ -408,8 +406,8 @@ struct BackwardKernel {
             p.parts == 1 && key_block == last_key_block(geo, p.key_blocks, step.query_block);
         if (is_last) {
           const int first = step.query_block * kQueries;
-          QueryGradient::write(sums, p.dq + geo.query_at(b, first, step.head),
-                               int64_t{geo.heads} * geo.dim, geo.queries - first, geo.dim,
+          QueryGradient::write(sums, p.to.dq + geo.query_at(b, first, step.head, p.to.query_row),
+                               p.to.query_row, geo.queries - first, geo.dim,
                                static_cast<float>(geo.scale));
         } else {
           QueryGradient::store(sums, sums_so_far);
@@ -421,7 +419,7 @@ struct BackwardKernel {
 
     // Through the warp's rows of the tiles, which nobody reads any more.
     const int rows = geo.keys - first_key - warp() * 16;
-    const int64_t own_at = at + warp() * 16 * stride;
+    const int64_t to = geo.key_at(b, first_key + warp() * 16, kv_head, p.to.key_row);
     if (wants_dk) {
       const auto scale = static_cast<float>(geo.scale);
       sums_to_tile<Product, kDim>(keys() + warp() * 16 * kLd, dk, scale, scale);
@@ -432,10 +430,10 @@ struct BackwardKernel {
     }
     __syncwarp();
     if (wants_dk) {
-      store_tile<16, kDim>(p.dk + own_at, own_keys, stride, rows, geo.dim);
+      store_tile<16, kDim>(p.to.dk + to, own_keys, p.to.key_row, rows, geo.dim);
     }
     if (wants_dv) {
-      store_tile<16, kDim>(p.dv + own_at, own_values, stride, rows, geo.dim);
+      store_tile<16, kDim>(p.to.dv + to, own_values, p.to.key_row, rows, geo.dim);
     }
   }
 

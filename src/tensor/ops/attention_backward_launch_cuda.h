@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(QueryGradientTile<Product, kDim>::kThreads)
     }
   }
   const int first = query_block * Tile::kBlock.queries;
-  Tile::write(sums, p.dq + geo.query_at(b, first, head), int64_t{geo.heads} * geo.dim,
+  Tile::write(sums, p.to.dq + geo.query_at(b, first, head, p.to.query_row), p.to.query_row,
               geo.queries - first, geo.dim, static_cast<float>(geo.scale));
 }
 
@@ -123,10 +123,10 @@ void launch_backward_blocks(const KernelArgs& args,
   };
   if constexpr (attention_blocks::backward_block(sizeof(typename Product::Element), kDim)
                     .two_passes) {
-    if (params.dq != nullptr || params.dk != nullptr) {
+    if (params.to.dq != nullptr || params.to.dk != nullptr) {
       launch.template operator()<true, false>();
     }
-    if (params.dv != nullptr) {
+    if (params.to.dv != nullptr) {
       launch.template operator()<false, true>();
     }
   } else {
@@ -141,19 +141,16 @@ void launch_backward(const KernelArgs& args, const Geometry& geometry) {
   const attention_blocks::BackwardSplit split(args.in[0].shape, args.in[1].shape, args.in[0].dtype,
                                               attrs.dq);
   device::expect_workspace(args, split.workspace_bytes());
-  size_t output = 0;
   BackwardParams<T> params{.geometry = geometry,
                            .q = args.in[0].as<const T>(),
                            .k = args.in[1].as<const T>(),
                            .v = args.in[2].as<const T>(),
                            .dout = args.in[5].as<const T>(),
+                           .to = AttentionGradients<T>(args),
                            .query_blocks = static_cast<int>(split.query_blocks),
                            .key_blocks = static_cast<int>(split.key_blocks),
                            .parts = static_cast<int>(split.parts),
                            .tasks = static_cast<int>(split.tasks)};
-  params.dq = attrs.dq ? args.out[output++].as<T>() : nullptr;
-  params.dk = attrs.dk ? args.out[output++].as<T>() : nullptr;
-  params.dv = attrs.dv ? args.out[output++].as<T>() : nullptr;
   auto* const workspace = static_cast<float*>(args.workspace);
   params.statistics = reinterpret_cast<const float2*>(workspace);
   params.slots = reinterpret_cast<float4*>(workspace + split.statistics_floats);
@@ -163,7 +160,7 @@ void launch_backward(const KernelArgs& args, const Geometry& geometry) {
   attention_blocks::dispatch_dim<sizeof(T)>(geometry.dim, [&]<int kDim>() {
     launch_backward_blocks<Product, kDim>(args, params, device::blocks_for(split.blocks, 1));
     const int64_t tiles = split.batch * split.heads * split.query_blocks;
-    if (params.dq != nullptr && split.parts > 1 && tiles > 0) {
+    if (params.to.dq != nullptr && split.parts > 1 && tiles > 0) {
       device::launch_shared(args, join_kernel<Product, kDim>, device::blocks_for(tiles, 1),
                             split.block.threads(), 0, params);
     }

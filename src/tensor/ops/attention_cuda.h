@@ -5,6 +5,7 @@
 #include "tensor/core/tensor.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/attention_blocks.h"
+#include "tensor/ops/attention_gradients.h"
 #include "tensor/ops/cuda_launch.h"
 #include "tensor/ops/cuda_philox.h"
 #include "tensor/ops/cuda_tile_product.h"
@@ -106,6 +107,13 @@ struct Geometry {
   }
   __host__ __device__ int64_t key_at(int64_t b, int64_t s, int64_t kv_head) const {
     return ((b * keys + s) * kv_heads + kv_head) * dim;
+  }
+  // The same of gradients, whose rows of all heads may lie further apart.
+  __host__ __device__ int64_t query_at(int64_t b, int64_t t, int64_t head, int64_t row) const {
+    return (b * queries + t) * row + head * dim;
+  }
+  __host__ __device__ int64_t key_at(int64_t b, int64_t s, int64_t kv_head, int64_t row) const {
+    return (b * keys + s) * row + kv_head * dim;
   }
   // Of the probability [b, head, t, 0].
   __host__ __device__ uint64_t probability_at(int64_t b, int64_t head, int64_t t) const {

@@ -1,6 +1,7 @@
 #include <omp.h>
 
 #include "tensor/core/tensor.h"
+#include "tensor/ops/attention_gradients.h"
 #include "tensor/ops/attention_rows.h"
 #include "tensor/ops/parallel.h"
 #include "tensor/ops/vector_math.h"
@@ -42,8 +43,10 @@ struct Buffers {
 template <typename T, typename A = acc_t<T>>
 class Backward {
  public:
-  // `wide_dq` takes dq in the type of the sums where several tiles of keys add to it.
-  Backward(const KernelArgs& args, const AttentionTiles& t, const Masks& masks, A* wide_dq)
+  // `wide_dq` takes dq in the type of the sums where several tiles of keys add to it, in rows
+  // `wide_row` apart.
+  Backward(const KernelArgs& args, const AttentionTiles& t, const Masks& masks, A* wide_dq,
+           int64_t wide_row)
       : t_(t),
         masks_(masks),
         q_(args.in[0].as<const T>()),
@@ -52,14 +55,10 @@ class Backward {
         out_(args.in[3].as<const T>()),
         lse_(args.in[4].as<const A>()),
         dout_(args.in[5].as<const T>()),
-        wide_dq_(wide_dq) {
-    const auto attrs = args.attr<AttentionGradAttrs>();
-    scale_ = static_cast<A>(attrs.forward.scale);
-    size_t output = 0;
-    dq_ = attrs.dq ? args.out[output++].as<T>() : nullptr;
-    dk_ = attrs.dk ? args.out[output++].as<T>() : nullptr;
-    dv_ = attrs.dv ? args.out[output++].as<T>() : nullptr;
-  }
+        to_(args),
+        wide_dq_(wide_dq),
+        wide_row_(wide_row),
+        scale_(static_cast<A>(args.attr<AttentionGradAttrs>().forward.scale)) {}
 
   // One key head and all queries of the heads that share it.
   void run(int64_t b, int64_t kv_head, const Buffers<A>& w) const {
@@ -80,11 +79,12 @@ class Backward {
           run_block(b, head, t, std::min(t + t_.block_queries, t_.queries), key, n, w);
         }
       }
-      if (dk_ != nullptr) {
-        unpack(w.dk, n, row, dk_ + at);
+      const int64_t to = (b * t_.keys + key) * to_.key_row + kv_head * t_.dim;
+      if (to_.dk != nullptr) {
+        unpack(w.dk, n, to_.key_row, to_.dk + to);
       }
-      if (dv_ != nullptr) {
-        unpack(w.dv, n, row, dv_ + at);
+      if (to_.dv != nullptr) {
+        unpack(w.dv, n, to_.key_row, to_.dv + to);
       }
     }
   }
@@ -110,9 +110,9 @@ class Backward {
     const int64_t at = (b * t_.queries + begin) * row + head * t_.dim;
     const int64_t count = std::min(n, masks_.visible(end - 1) - key);
     if (count <= 0) {
-      if (key == 0 && dq_ != nullptr) {
+      if (key == 0 && to_.dq != nullptr) {
         std::fill_n(w.dq, rows * t_.padded_dim, A(0));
-        store_dq(at, rows, key, w);
+        store_dq(b, head, begin, rows, key, w);
       }
       return;
     }
@@ -134,15 +134,15 @@ class Backward {
       const int64_t seen = std::clamp<int64_t>(masks_.visible(t) - key, 0, count);
       row_gradient(b, head, t, key, seen, width, w.delta[r], w.p + r * ld, w.ds + r * ld, w);
     }
-    if (dv_ != nullptr) {
+    if (to_.dv != nullptr) {
       tile::gemm<true>(count, pd, rows, tile::Strided<A>{w.p, 1, ld}, w.dout, pd, w.dv, pd);
     }
-    if (dk_ != nullptr) {
+    if (to_.dk != nullptr) {
       tile::gemm<true>(count, pd, rows, tile::Strided<A>{w.ds, 1, ld}, w.queries, pd, w.dk, pd);
     }
-    if (dq_ != nullptr) {
+    if (to_.dq != nullptr) {
       tile::gemm<false>(rows, pd, count, tile::Strided<A>{w.ds, ld, 1}, w.keys, pd, w.dq, pd);
-      store_dq(at, rows, key, w);
+      store_dq(b, head, begin, rows, key, w);
     }
   }
 
@@ -197,15 +197,16 @@ class Backward {
     }
   }
 
-  void store_dq(int64_t at, int64_t rows, int64_t key, const Buffers<A>& w) const {
+  void store_dq(int64_t b, int64_t head, int64_t begin, int64_t rows, int64_t key,
+                const Buffers<A>& w) const {
     const int64_t dim = t_.dim;
-    const int64_t row = t_.heads * dim;
+    const int64_t token = b * t_.queries + begin;
     if (wide_dq_ == nullptr) {
-      unpack(w.dq, rows, row, dq_ + at);
+      unpack(w.dq, rows, to_.query_row, to_.dq + token * to_.query_row + head * dim);
       return;
     }
     for (int64_t r = 0; r < rows; ++r) {
-      A* to = wide_dq_ + at + r * row;
+      A* to = wide_dq_ + (token + r) * wide_row_ + head * dim;
       const A* from = w.dq + r * t_.padded_dim;
 #pragma omp simd
       for (int64_t i = 0; i < dim; ++i) {
@@ -222,11 +223,10 @@ class Backward {
   const T* out_;
   const A* lse_;
   const T* dout_;
+  AttentionGradients<T> to_;
   A* wide_dq_;
-  T* dq_ = nullptr;
-  T* dk_ = nullptr;
-  T* dv_ = nullptr;
-  A scale_ = 1;
+  int64_t wide_row_;
+  A scale_;
 };
 
 }  // namespace
@@ -238,20 +238,22 @@ void attention_grad_cpu(const KernelArgs& args) {
     const AttentionTiles tiles(args.in[0].shape, args.in[1].shape, tile::kLanes<A>);
     const Masks masks(args, tiles, attrs.forward, 6, 7);
     A* workspace = static_cast<A*>(args.workspace);
+    const AttentionGradients<T> to(args);
     A* wide_dq = nullptr;
-    const int64_t dq_elements = args.in[0].numel();
+    int64_t wide_row = tiles.heads * tiles.dim;
     if (attrs.dq && tiles.key_tiles > 1) {
       if constexpr (std::is_same_v<T, A>) {
-        wide_dq = args.out[0].as<A>();
+        wide_dq = to.dq;
+        wide_row = to.query_row;
       } else {
         wide_dq = workspace;
         workspace += tiles.wide_dq_elements();
       }
     }
-    if (attrs.dq && tiles.keys == 0) {
-      std::fill_n(args.out[0].as<T>(), dq_elements, T(0.0f));
+    if (attrs.dq && tiles.keys == 0) {  // packed, there are no queries either
+      std::fill_n(to.dq, args.out[0].numel(), T(0.0f));
     }
-    const Backward<T> backward(args, tiles, masks, wide_dq);
+    const Backward<T> backward(args, tiles, masks, wide_dq, wide_row);
     const int64_t tasks = tiles.batch * tiles.kv_heads;
     const int64_t each = tiles.backward_elements();
     // A task owns its key head's dk and dv and its query heads' dq, so who runs it does not matter.
@@ -262,10 +264,13 @@ void attention_grad_cpu(const KernelArgs& args) {
     }
     if constexpr (!std::is_same_v<T, A>) {
       if (wide_dq != nullptr) {
-        T* dq = args.out[0].as<T>();
-        parallel_for(dq_elements, 1, [=](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i) {
-            dq[i] = T(wide_dq[i]);
+        parallel_for(tiles.batch * tiles.queries, wide_row, [=](int64_t begin, int64_t end) {
+          for (int64_t token = begin; token < end; ++token) {
+            const A* from = wide_dq + token * wide_row;
+            T* row = to.dq + token * to.query_row;
+            for (int64_t i = 0; i < wide_row; ++i) {
+              row[i] = T(from[i]);
+            }
           }
         });
       }

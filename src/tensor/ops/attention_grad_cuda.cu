@@ -18,9 +18,7 @@ struct PlainBackward {
   const A* lse = nullptr;
   const T* dout = nullptr;
   A* delta = nullptr;  // [B, N, T]: dO · O
-  T* dq = nullptr;     // null where not wanted
-  T* dk = nullptr;
-  T* dv = nullptr;
+  AttentionGradients<T> to{};
   int64_t query_rows = 0;  // B * N * T
   int64_t key_rows = 0;    // B * K * S
 
@@ -100,7 +98,7 @@ __global__ void __launch_bounds__(kPlainThreads) plain_dq_kernel(const PlainBack
       dq.add(__shfl_sync(0xffffffffu, ds, i), p.k + geo.key_at(b, first + i, head / geo.group()));
     }
   }
-  dq.store(A(1), p.dq + geo.query_at(b, t, head));
+  dq.store(A(1), p.to.dq + geo.query_at(b, t, head, p.to.query_row));
 }
 
 // A warp a key: dk and dv over the queries of all heads that share it.
@@ -135,12 +133,12 @@ __global__ void __launch_bounds__(kPlainThreads) plain_dk_dv_kernel(const PlainB
       }
     }
   }
-  const int64_t at = geo.key_at(b, s, kv_head);
-  if (p.dk != nullptr) {
-    dk.store(A(1), p.dk + at);
+  const int64_t at = geo.key_at(b, s, kv_head, p.to.key_row);
+  if (p.to.dk != nullptr) {
+    dk.store(A(1), p.to.dk + at);
   }
-  if (p.dv != nullptr) {
-    dv.store(A(1), p.dv + at);
+  if (p.to.dv != nullptr) {
+    dv.store(A(1), p.to.dv + at);
   }
 }
 
@@ -148,21 +146,18 @@ template <typename T>
 void backward_plain(const KernelArgs& args, const Geometry& geometry) {
   using A = acc_t<T>;
   const auto attrs = args.attr<AttentionGradAttrs>();
-  PlainBackward<T> params{.geometry = geometry,
-                          .q = args.in[0].as<const T>(),
-                          .k = args.in[1].as<const T>(),
-                          .v = args.in[2].as<const T>(),
-                          .out = args.in[3].as<const T>(),
-                          .lse = args.in[4].as<const A>(),
-                          .dout = args.in[5].as<const T>(),
-                          .delta = static_cast<A*>(args.workspace),
-                          .query_rows = args.in[4].numel(),
-                          .key_rows = args.in[1].numel() / geometry.dim};
+  const PlainBackward<T> params{.geometry = geometry,
+                                .q = args.in[0].as<const T>(),
+                                .k = args.in[1].as<const T>(),
+                                .v = args.in[2].as<const T>(),
+                                .out = args.in[3].as<const T>(),
+                                .lse = args.in[4].as<const A>(),
+                                .dout = args.in[5].as<const T>(),
+                                .delta = static_cast<A*>(args.workspace),
+                                .to = AttentionGradients<T>(args),
+                                .query_rows = args.in[4].numel(),
+                                .key_rows = args.in[1].numel() / geometry.dim};
   device::expect_workspace(args, params.query_rows * static_cast<int64_t>(sizeof(A)));
-  size_t output = 0;
-  params.dq = attrs.dq ? args.out[output++].as<T>() : nullptr;
-  params.dk = attrs.dk ? args.out[output++].as<T>() : nullptr;
-  params.dv = attrs.dv ? args.out[output++].as<T>() : nullptr;
   const auto launch = [&](void (*kernel)(PlainBackward<T>), int64_t rows, int vectors) {
     if (rows > 0) {
       device::launch_shared(args, kernel, device::blocks_for(rows, kPlainRows), kPlainThreads,

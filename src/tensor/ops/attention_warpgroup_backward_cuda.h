@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kWarpgroupThreads, Kernel::kResident)
 template <typename T, bool kDrops>
 void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<T>& params) {
   const Geometry& geometry = params.geometry;
-  if (params.dq != nullptr) {
+  if (params.to.dq != nullptr) {
     using Kernel = WarpgroupQueryGradient<T, kDrops>;
     params.tasks = query_tasks(args, geometry);
     device::launch_shared(args, warpgroup_backward_kernel<Kernel>,
@@ -26,7 +26,7 @@ void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<T>
   } else {
     launch_statistics<T>(args, geometry, params.statistics, params.padded_queries);
   }
-  if (params.dk != nullptr || params.dv != nullptr) {
+  if (params.to.dk != nullptr || params.to.dv != nullptr) {
     using Kernel = WarpgroupKeyGradient<T, kDrops>;
     const int64_t heads = args.in[1].shape[0] * geometry.kv_heads;
     const int64_t tasks = heads * ((geometry.keys + kTileRows - 1) / kTileRows);
@@ -39,7 +39,6 @@ void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<T>
 
 template <typename T>
 void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry) {
-  const auto attrs = args.attr<AttentionGradAttrs>();
   const Shape& q = args.in[0].shape;
   device::expect_workspace(args, attention_blocks::statistics_bytes(q));
   WarpgroupBackwardParams<T> params{
@@ -50,12 +49,9 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry)
       .out = args.in[3].as<const T>(),
       .lse = args.in[4].as<const float>(),
       .dout = args.in[5].as<const T>(),
+      .to = AttentionGradients<T>(args),
       .statistics = static_cast<float2*>(args.workspace),
       .padded_queries = static_cast<int>(attention_blocks::padded_queries(q))};
-  size_t output = 0;
-  params.dq = attrs.dq ? args.out[output++].as<T>() : nullptr;
-  params.dk = attrs.dk ? args.out[output++].as<T>() : nullptr;
-  params.dv = attrs.dv ? args.out[output++].as<T>() : nullptr;
   if (geometry.dropout.rng != nullptr) {
     launch_warpgroup_kernels<T, true>(args, params);
   } else {

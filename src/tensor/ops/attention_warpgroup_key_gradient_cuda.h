@@ -220,16 +220,15 @@ struct WarpgroupKeyGradient {
   }
   __device__ void finish(const Task& task) {
     const int rows = geo.keys - first_key;
-    const int64_t at = geo.key_at(task.b, first_key, task.kv_head);
-    const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
-    if (p.dk != nullptr) {
+    const int64_t at = geo.key_at(task.b, first_key, task.kv_head, p.to.key_row);
+    if (p.to.dk != nullptr) {
       const auto scale = static_cast<float>(geo.scale);
-      store_rows(p.dk + at, own_tile, dk, scale, scale, stride, rows, geo.dim);
+      store_rows(p.to.dk + at, own_tile, dk, scale, scale, p.to.key_row, rows, geo.dim);
     }
-    if (p.dv != nullptr) {
+    if (p.to.dv != nullptr) {
       const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
-      store_rows(p.dv + at, own_tile + kTileBytes, dv, kept_scale, kept_scale, stride, rows,
-                 geo.dim);
+      store_rows(p.to.dv + at, own_tile + kTileBytes, dv, kept_scale, kept_scale, p.to.key_row,
+                 rows, geo.dim);
     }
   }
 

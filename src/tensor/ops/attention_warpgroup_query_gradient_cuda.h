@@ -14,9 +14,7 @@ struct WarpgroupBackwardParams {
   const T* out = nullptr;
   const float* lse = nullptr;
   const T* dout = nullptr;
-  T* dq = nullptr;
-  T* dk = nullptr;  // dk and dv: null where not wanted
-  T* dv = nullptr;
+  AttentionGradients<T> to{};
   float2* statistics = nullptr;  // [B, N, padded_queries], see statistics_kernel
   int padded_queries = 0;        // a multiple of 64
   int tasks = 0;
@@ -227,8 +225,8 @@ struct WarpgroupQueryGradient {
       if (is_active) {
         const int first = row - static_cast<int>(threadIdx.x % 32) / 4;
         const auto scale = static_cast<float>(geo.scale);
-        store_rows(p.dq + geo.query_at(task.b, first, task.head), own_tile, sums, scale, scale,
-                   int64_t{geo.heads} * geo.dim, geo.queries - first, geo.dim);
+        store_rows(p.to.dq + geo.query_at(task.b, first, task.head, p.to.query_row), own_tile, sums,
+                   scale, scale, p.to.query_row, geo.queries - first, geo.dim);
       }
       __syncthreads();  // the tiles of queries are free
       index += blocks;

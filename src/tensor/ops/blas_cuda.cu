@@ -65,12 +65,13 @@ cublasComputeType_t compute_type(const Gemm& g) {
                                                   : CUBLAS_COMPUTE_32F;
 }
 
-std::array<int64_t, 18> numbers_of(const Gemm& g) {
+std::array<int64_t, 19> numbers_of(const Gemm& g) {
   return {static_cast<int64_t>(g.dtype),
           g.transpose_a,
           g.transpose_b,
           static_cast<int64_t>(g.epilogue),
           g.adds,
+          g.optional,
           g.numerics.tf32,
           g.numerics.deterministic,
           g.m,
@@ -106,12 +107,13 @@ struct HashKey {
 // The product's name in the cache: everything that the algorithms to choose from depend on.
 std::string name_of(const Gemm& g, int64_t workspace_bytes) {
   constexpr std::string_view kEpilogues[] = {"plain", "bias", "gelu_bias", "row_sum"};
-  return fmt::format(
-      "{}{}{} {}{}{} {}x{}x{} ld {} {} {} batch {} {} {} {} {} workspace {}", dtype_name(g.dtype),
-      g.numerics.tf32 ? " tf32" : "", g.numerics.deterministic ? "" : " any_order",
-      g.transpose_a ? "t" : "n", g.transpose_b ? "t " : "n ",
-      g.adds ? "add" : kEpilogues[static_cast<size_t>(g.epilogue)], g.m, g.n, g.k, g.lda, g.ldb,
-      g.ldc, g.batch, g.stride_a, g.stride_b, g.stride_c, g.stride_bias, workspace_bytes);
+  return fmt::format("{}{}{} {}{}{} {}x{}x{} ld {} {} {} batch {} {} {} {} {}{} workspace {}",
+                     dtype_name(g.dtype), g.numerics.tf32 ? " tf32" : "",
+                     g.numerics.deterministic ? "" : " any_order", g.transpose_a ? "t" : "n",
+                     g.transpose_b ? "t " : "n ",
+                     g.adds ? "add" : kEpilogues[static_cast<size_t>(g.epilogue)], g.m, g.n, g.k,
+                     g.lda, g.ldb, g.ldc, g.batch, g.stride_a, g.stride_b, g.stride_c,
+                     g.stride_bias, g.optional ? " optional" : "", workspace_bytes);
 }
 
 // A product as the library wants it described, and the algorithm chosen for it.
@@ -321,7 +323,7 @@ class Plans {
   }
 
   static bool is_optional(const Gemm& g) {
-    return g.epilogue == Epilogue::gelu_bias || g.epilogue == Epilogue::row_sum ||
+    return g.optional || g.epilogue == Epilogue::gelu_bias || g.epilogue == Epilogue::row_sum ||
            (g.epilogue == Epilogue::bias && g.batch > 1);
   }
 

@@ -30,7 +30,8 @@ struct Gemm {
   bool transpose_a = false;
   bool transpose_b = false;
   Epilogue epilogue = Epilogue::none;
-  bool adds = false;  // + addend, laid out as c; without an epilogue only
+  bool adds = false;      // + addend, laid out as c; without an epilogue only
+  bool optional = false;  // the caller has another way, as for every epilogue but bias
   Numerics numerics;
   int64_t m = 0, n = 0, k = 0;
   int64_t lda = 0, ldb = 0, ldc = 0;
@@ -61,7 +62,7 @@ struct Launch {
 };
 
 // Sizes above 0. False, and nothing done, where the library has no kernel for the epilogue or a
-// pass of its own is faster; none and bias are always there.
+// pass of its own is faster; none and a bias without a batch are always there unless `optional`.
 bool gemm(const Gemm& shape, const Operands& operands, const Launch& launch);
 
 // Chooses the algorithm of a shape by measuring those that the library proposes, once for all runs

@@ -7,11 +7,17 @@
 
 namespace lithe::device {
 
-inline constexpr int kColumnLanes = 32;     // threads of a block along the columns
-inline constexpr int kColumnSlices = 8;     // and along the rows
+inline constexpr int kColumnLanes = 32;      // threads of a block along the columns
+inline constexpr int kColumnSlices = 8;      // and along the rows
 inline constexpr int64_t kMostChunks = 256;  // ranges of rows
+// Blocks that fill a Hopper once: more would only have shorter walks. A constant, so that the bits
+// depend on the shape alone.
+inline constexpr int64_t kColumnSumBlocks = 132 * 8;
 
-// `term.add(row, column, sums)` adds kSums terms of each of kVector columns; sums[s][j].
+// `term.add(row, column, sums)` adds kSums terms of each of kVector columns; sums[s][j]. A term
+// that also stores has a type Loaded, `load(row, column)` and `add(loaded, row, column, sums)`:
+// several rows are loaded before the first store, which the compiler could not prove to be allowed.
+inline constexpr int kRowsAhead = 4;
 template <int kVector, int kSums, typename A, typename Term>
 __global__ void __launch_bounds__(kColumnLanes* kColumnSlices)
     column_sum_kernel(int64_t rows, int64_t columns, Term term, A* partial) {
@@ -20,14 +26,34 @@ __global__ void __launch_bounds__(kColumnLanes* kColumnSlices)
   const int slice = static_cast<int>(threadIdx.y);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kColumnLanes * kVector;
   const int64_t column = first + int64_t{lane} * kVector;
-  const int64_t chunk = blockIdx.y;
   const int64_t chunks = gridDim.y;
+  // From the end, which the kernel before has left in the cache.
+  const int64_t chunk = chunks - 1 - static_cast<int64_t>(blockIdx.y);
   const int64_t end = rows * (chunk + 1) / chunks;
   A sums[kSums][kVector] = {};
   if (column < columns) {
+    int64_t row = rows * chunk / chunks + slice;
+    if constexpr (requires { typename Term::Loaded; }) {
+      for (; row < end; row += kRowsAhead * kColumnSlices) {
+        typename Term::Loaded loaded[kRowsAhead];
+#pragma unroll
+        for (int i = 0; i < kRowsAhead; ++i) {
+          if (row + i * kColumnSlices < end) {
+            loaded[i] = term.load(row + i * kColumnSlices, column);
+          }
+        }
+#pragma unroll
+        for (int i = 0; i < kRowsAhead; ++i) {
+          if (row + i * kColumnSlices < end) {
+            term.add(loaded[i], row + i * kColumnSlices, column, sums);
+          }
+        }
+      }
+    } else {
 #pragma unroll 4
-    for (int64_t row = rows * chunk / chunks + slice; row < end; row += kColumnSlices) {
-      term.add(row, column, sums);
+      for (; row < end; row += kColumnSlices) {
+        term.add(row, column, sums);
+      }
     }
   }
 #pragma unroll
@@ -77,7 +103,11 @@ __global__ void __launch_bounds__(128)
   }
   A sums[kSums][1] = {};
   for (int64_t row = 0; row < rows; ++row) {
-    term.add(row, column, sums);
+    if constexpr (requires { typename Term::Loaded; }) {
+      term.add(term.load(row, column), row, column, sums);
+    } else {
+      term.add(row, column, sums);
+    }
   }
   first[column] = narrow<T>(sums[0][0]);
   if constexpr (kSums > 1) {
@@ -96,8 +126,10 @@ void column_sum(const KernelArgs& args, int64_t rows, int64_t columns, Make&& ma
   }
   const cudaStream_t stream = stream_of(args);
   const auto bytes_of_chunk = static_cast<int64_t>(kSums * columns * sizeof(A));
-  const int64_t chunks = std::min(
-      {args.workspace_bytes / bytes_of_chunk, kMostChunks, std::max<int64_t>(rows / 64, 1)});
+  const int64_t width = kColumnLanes * (columns % kWide<T> == 0 ? kWide<T> : 1);
+  const int64_t wanted = std::max<int64_t>(kColumnSumBlocks / ((columns + width - 1) / width), 1);
+  const int64_t chunks = std::min({args.workspace_bytes / bytes_of_chunk, kMostChunks, wanted,
+                                   std::max<int64_t>(rows / 64, 1)});
   if (chunks == 0) {
     column_sum_direct_kernel<kSums, T, A><<<blocks_for(columns, 128), 128, 0, stream>>>(
         rows, columns, make.template operator()<1>(), first, second);

@@ -11,10 +11,15 @@ inline constexpr int kMapThreads = 256;
 // Loads in flight a thread: enough to hide memory latency at full occupancy.
 inline constexpr int kMapUnroll = 2;
 
+// From the end to the beginning: the end of what the kernel before has written is still in the
+// cache, and so is the beginning for the kernel after.
+__device__ inline int64_t last_block_first() {
+  return static_cast<int64_t>(gridDim.x) - 1 - static_cast<int64_t>(blockIdx.x);
+}
+
 template <int kVector, typename F, typename Y, typename A>
 __global__ void __launch_bounds__(kMapThreads) map_kernel(int64_t n, F f, Y* y, const A* a) {
-  const int64_t first =
-      (static_cast<int64_t>(blockIdx.x) * kMapUnroll * kMapThreads + threadIdx.x) * kVector;
+  const int64_t first = (last_block_first() * kMapUnroll * kMapThreads + threadIdx.x) * kVector;
   constexpr int64_t kStep = int64_t{kMapThreads} * kVector;
   if (first + (kMapUnroll - 1) * kStep + kVector <= n) {
     Pack<A, kVector> in[kMapUnroll];
@@ -43,8 +48,7 @@ __global__ void __launch_bounds__(kMapThreads) map_kernel(int64_t n, F f, Y* y, 
 template <int kVector, typename F, typename Y, typename A, typename B>
 __global__ void __launch_bounds__(kMapThreads)
     map_kernel(int64_t n, F f, Y* y, const A* a, const B* b) {
-  const int64_t first =
-      (static_cast<int64_t>(blockIdx.x) * kMapUnroll * kMapThreads + threadIdx.x) * kVector;
+  const int64_t first = (last_block_first() * kMapUnroll * kMapThreads + threadIdx.x) * kVector;
   constexpr int64_t kStep = int64_t{kMapThreads} * kVector;
   if (first + (kMapUnroll - 1) * kStep + kVector <= n) {
     Pack<A, kVector> in_a[kMapUnroll];

@@ -9,11 +9,13 @@
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
+#include "tensor/ops/fixed_point.h"
 #include "tensor/ops/layout.h"
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/op_table.h"
+#include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm.h"
 #include "tensor/ops/softmax.h"
@@ -66,6 +68,7 @@ constexpr Entry kKernels[] = {
     {&linear_stack_op, linear_stack_cuda, nullptr, prepare_linear_stack_cuda},
     {&bias_grad_op, bias_grad_cuda},
     {&linear_dw_op, linear_dw_cuda, nullptr, prepare_linear_dw_cuda},
+    {&linear_stack_dw_op, linear_stack_dw_cuda, nullptr, prepare_linear_stack_dw_cuda},
     // softmax and normalisation
     {&softmax_op, softmax_cuda},
     {&softmax_grad_op, softmax_grad_cuda},
@@ -95,6 +98,11 @@ constexpr Entry kKernels[] = {
     // selection
     {&top_k_op, top_k_cuda},
     {&top_k_grad_op, top_k_grad_cuda},
+    // codes
+    {&fixed_point_encode_op, fixed_point_encode_cuda},
+    {&fixed_point_decode_op, fixed_point_decode_cuda},
+    {&quantize_encode_op, quantize_encode_cuda},
+    {&quantize_decode_op, quantize_decode_cuda},
     // attention
     {&attention_op, attention_cuda},
     {&attention_grad_op, attention_grad_cuda},

@@ -28,17 +28,19 @@ void concat_cuda(const KernelArgs& args);
 void reduce_cuda(const KernelArgs& args);
 void reduce_max_grad_cuda(const KernelArgs& args);
 
-// matmul_cuda.cu; use the workspace they are given, and work without. The prepare_* choose the
-// library's algorithms by measuring them (blas_cuda.h).
+// matmul_cuda.cu, linear_dw_cuda.cu; use the workspace they are given, and work without. The
+// prepare_* choose the library's algorithms by measuring them (blas_cuda.h).
 void matmul_cuda(const KernelArgs& args);
 void linear_cuda(const KernelArgs& args);
 void linear_stack_cuda(const KernelArgs& args);
 void bias_grad_cuda(const KernelArgs& args);
 void linear_dw_cuda(const KernelArgs& args);
+void linear_stack_dw_cuda(const KernelArgs& args);
 void prepare_matmul_cuda(const KernelArgs& args);
 void prepare_linear_cuda(const KernelArgs& args);
 void prepare_linear_stack_cuda(const KernelArgs& args);
 void prepare_linear_dw_cuda(const KernelArgs& args);
+void prepare_linear_stack_dw_cuda(const KernelArgs& args);
 
 // norm_cuda.cu; the gradients of parameters are faster with a workspace.
 void layer_norm_cuda(const KernelArgs& args);
@@ -90,6 +92,12 @@ void attention_grad_cuda(const KernelArgs& args);
 void dropout_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);
 void embedding_grad_cuda(const KernelArgs& args);
+
+// fixed_point_cuda.cu, quantize_cuda.cu
+void fixed_point_encode_cuda(const KernelArgs& args);
+void fixed_point_decode_cuda(const KernelArgs& args);
+void quantize_encode_cuda(const KernelArgs& args);
+void quantize_decode_cuda(const KernelArgs& args);
 
 // loss_cuda.cu
 void cross_entropy_cuda(const KernelArgs& args);

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <array>
 
-#include "tensor/ops/column_sum.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/layout.h"
+#include "tensor/ops/product_workspace.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm.h"
 
@@ -55,12 +55,6 @@ void infer_matmul(InferContext& c) {
   c.output(c.dtype(0), out);
 }
 
-// x [..., n] as a matrix.
-ValueId as_matrix(Graph& g, ValueId x) {
-  const Shape& shape = g.shape(x);
-  return shape.rank() == 2 ? x : reshape(g, x, {shape.product(0, shape.rank() - 1), shape.back()});
-}
-
 void grad_matmul(GradContext& c) {
   Graph& g = c.graph;
   const auto attrs = c.attr<MatmulAttrs>();
@@ -99,26 +93,16 @@ double flops_matmul(const Graph& g, NodeId n) {
          (2.0 * static_cast<double>(k) + (added ? 1 : 0));
 }
 
-// On CUDA partial products, for sums that the library splits; it makes use of 32 MiB at most.
-int64_t workspace_split(const Graph& g, NodeId n) {
-  constexpr int64_t kMost = int64_t{32} << 20;
-  constexpr int64_t kBytesOfResult = 64 * int64_t{sizeof(float)};  // of 64 parts
-  const int64_t results = g.shape(g.output(n, 0)).numel();
-  return results > kMost / kBytesOfResult ? kMost : results * kBytesOfResult;
-}
-
-// On the CPU the operands and the product in fp32, where they are stored in 16 bits.
-int64_t workspace_product(const Graph& g, NodeId n, DeviceKind device) {
-  if (device == DeviceKind::cuda) {
-    return workspace_split(g, n);
+int64_t workspace_matmul(const Graph& g, NodeId n, DeviceKind device) {
+  const int64_t product = workspace_product(g, n, device);
+  const Shape& a = g.shape(g.in(n, 0));
+  const Shape& b = g.shape(g.in(n, 1));
+  const auto attrs = g.attr<MatmulAttrs>(n);
+  if (device == DeviceKind::cpu || !attrs.transpose_a || attrs.transpose_b || a.rank() != 2 ||
+      b.rank() != 2) {
+    return product;
   }
-  const DType dtype = g.dtype(g.in(n, 0));
-  if (dtype != DType::bf16 && dtype != DType::f16) {
-    return 0;
-  }
-  const int64_t elements =
-      g.shape(g.in(n, 0)).numel() + g.shape(g.in(n, 1)).numel() + g.shape(g.output(n, 0)).numel();
-  return checked_mul(elements, int64_t{sizeof(float)});
+  return std::max(product, workspace_narrow_dw(a[0], a[1], b[1], g.dtype(g.in(n, 0))));
 }
 
 // ---- linear
@@ -188,20 +172,23 @@ bool sum_on_the_way(GradContext& c, ValueId& dy, int bias) {
   return true;
 }
 
-// dW and db of inputs `weight` and `bias`. They come before dx: they free memory as soon as they
-// are updated.
-void set_parameters(GradContext& c, ValueId& dy, int weight, int bias) {
+// Whether db of input `bias` is still to be summed, from `dy`.
+bool wants_sum(GradContext& c, ValueId& dy, int bias) {
+  return c.wants(bias) && !sum_on_the_way(c, dy, bias);
+}
+
+// dW and db of inputs `weight` and `bias`; db where it is to be summed.
+void set_parameters(GradContext& c, ValueId dy, int weight, int bias, bool sum) {
   Graph& g = c.graph;
-  const bool summed = c.wants(bias) && sum_on_the_way(c, dy, bias);
   if (!c.wants(weight)) {
-    if (c.wants(bias) && !summed) {
+    if (sum) {
       c.set(bias, g.emit(bias_grad_op, {dy}));
     }
     return;
   }
   const ValueId d = as_matrix(g, dy);
   const ValueId x = as_matrix(g, c.in(0));
-  if (c.wants(bias) && !summed) {
+  if (sum) {
     const NodeId both = g.emit_node(linear_dw_op, std::array{d, x});
     c.set(bias, g.output(both, 1));
     c.set(weight, g.output(both, 0));
@@ -223,7 +210,9 @@ void grad_linear(GradContext& c) {
       dy = dy == kNoValue ? direct : add(g, dy, direct);
     }
   }
-  set_parameters(c, dy, 1, 2);
+  // The parameters come before dx: they free memory as soon as they are updated.
+  const bool sum = wants_sum(c, dy, 2);
+  set_parameters(c, dy, 1, 2, sum);
   if (c.wants(0)) {
     const bool row = c.shape(0).rank() == 1;
     const ValueId dx = matmul(g, row ? as_matrix(g, dy) : dy, c.in(1));
@@ -285,27 +274,81 @@ void infer_linear_stack(InferContext& c) {
   }
 }
 
-void grad_linear_stack(GradContext& c) {
+// The gradient of a stack's input, one sum over its layers.
+void set_stack_input(GradContext& c, std::span<const ValueId> dys) {
   Graph& g = c.graph;
-  const int count = c.attr<LinearStackAttrs>().count;
-  std::array<ValueId, InferContext::kMaxOutputs> dys{};
-  for (int i = 0; i < count; ++i) {
-    dys[static_cast<size_t>(i)] = c.dout(i);
-    if (c.dout(i) != kNoValue) {
-      set_parameters(c, dys[static_cast<size_t>(i)], 1 + i, 1 + count + i);
-    }
-  }
-  if (!c.wants(0)) {
-    return;
-  }
   const bool row = c.shape(0).rank() == 1;
   ValueId dx = kNoValue;
-  for (int i = 0; i < count; ++i) {
-    if (const ValueId dy = dys[static_cast<size_t>(i)]; dy != kNoValue) {
-      dx = matmul(g, row ? as_matrix(g, dy) : dy, c.in(1 + i), {}, dx);
+  for (size_t i = 0; i < dys.size(); ++i) {
+    if (dys[i] != kNoValue) {
+      const ValueId dy = row ? as_matrix(g, dys[i]) : dys[i];
+      dx = matmul(g, dy, c.in(1 + static_cast<int>(i)), {}, dx);
     }
   }
   c.set(0, row ? reshape(g, dx, c.shape(0)) : dx);
+}
+
+// dW, and db with `sum`, of some layers of a stack.
+void set_stack_parameters(GradContext& c, std::span<const ValueId> dys, std::span<const int> layers,
+                          bool sum) {
+  Graph& g = c.graph;
+  const int all = c.attr<LinearStackAttrs>().count;
+  const int count = static_cast<int>(layers.size());
+  std::vector<ValueId> inputs;
+  for (const int i : layers) {
+    inputs.push_back(dys[static_cast<size_t>(i)]);
+  }
+  inputs.push_back(c.in(0));
+  const NodeId n = g.emit_node(linear_stack_dw_op, inputs, LinearStackDwAttrs{count, sum});
+  for (int k = 0; k < count; ++k) {
+    const int layer = layers[static_cast<size_t>(k)];
+    if (sum) {
+      c.set(1 + all + layer, g.output(n, count + k));
+    }
+    c.set(1 + layer, g.output(n, k));
+  }
+}
+
+void grad_linear_stack(GradContext& c) {
+  const int count = c.attr<LinearStackAttrs>().count;
+  std::array<ValueId, InferContext::kMaxOutputs> all{};
+  const std::span dys = std::span(all).first(static_cast<size_t>(count));
+  std::array<std::vector<int>, 2> layers;  // without and with a bias to be summed
+  for (int i = 0; i < count; ++i) {
+    ValueId& dy = dys[static_cast<size_t>(i)];
+    dy = c.dout(i);
+    if (dy == kNoValue) {
+      continue;
+    }
+    const bool sum = wants_sum(c, dy, 1 + count + i);
+    if (c.wants(1 + i)) {
+      layers[sum].push_back(i);
+    } else {
+      set_parameters(c, dy, 1 + i, 1 + count + i, sum);
+    }
+  }
+  std::array<std::vector<std::span<const int>>, 2> stacks;
+  for (const bool sum : {false, true}) {
+    const size_t most = InferContext::kMaxOutputs / (sum ? 2 : 1);
+    for (std::span<const int> left = layers[sum]; !left.empty();) {
+      const auto some = left.first(std::min(left.size(), most));
+      left = left.subspan(some.size());
+      if (some.size() > 1) {
+        stacks[sum].push_back(some);
+      } else {
+        set_parameters(c, dys[static_cast<size_t>(some[0])], 1 + some[0], 1 + count + some[0], sum);
+      }
+    }
+  }
+  // Stacks come behind dx: their dys die at one node then, and can lie next to one another.
+  if (c.wants(0)) {
+    set_stack_input(c, dys);
+  }
+  for (const bool sum : {false, true}) {
+    for (const std::span<const int> some : stacks[sum]) {
+      set_stack_parameters(c, dys, some, sum);
+    }
+  }
 }
 
 void define_linear_stack(Graph& g, NodeId n, std::span<ValueId> outputs) {
@@ -324,71 +367,13 @@ double flops_linear_stack(const Graph& g, NodeId n) {
          (2.0 * static_cast<double>(g.shape(g.in(n, 0)).back()) + (biased ? 1 : 0));
 }
 
-// ---- bias gradient
-
-void infer_bias_grad(InferContext& c) {
-  c.expect_inputs(1);
-  c.expect_floating(0);
-  if (c.shape(0).rank() < 1) {
-    c.fail("input 0 is a scalar; [..., out] is wanted");
-  }
-  c.output(c.dtype(0), {c.shape(0).back()});
-}
-
-double flops_bias_grad(const Graph& g, NodeId n) {
-  return static_cast<double>(g.shape(g.in(n, 0)).numel());
-}
-
-int64_t workspace_bias_grad(const Graph& g, NodeId n, DeviceKind) {
-  const Shape& dy = g.shape(g.in(n, 0));
-  const int64_t size = g.dtype(g.in(n, 0)) == DType::f64 ? 8 : 4;
-  return row_chunks(dy.product(0, dy.rank() - 1)) * dy.back() * size;
-}
-
-// ---- gradients of a linear layer's parameters
-
-void infer_linear_dw(InferContext& c) {
-  c.expect_inputs(2);
-  c.expect_floating(0);
-  c.expect_same_dtype(0, 1);
-  const Shape& dy = c.shape(0);
-  const Shape& x = c.shape(1);
-  bool same = dy.rank() == x.rank() && dy.rank() > 0;
-  for (int i = 0; same && i < dy.rank() - 1; ++i) {
-    same = dy[i] == x[i];
-  }
-  if (!same) {
-    c.fail("dy {} and x {}: [..., out] and [..., in] with the same leading dimensions are wanted",
-           dy, x);
-  }
-  c.output(c.dtype(0), {dy.back(), x.back()});
-  c.output(c.dtype(0), {dy.back()});
-}
-
-void define_linear_dw(Graph& g, NodeId n, std::span<ValueId> outputs) {
-  const ValueId dy = g.in(n, 0);
-  const ValueId x = g.in(n, 1);
-  outputs[0] = matmul(g, as_matrix(g, dy), as_matrix(g, x), {.transpose_a = true});
-  outputs[1] = g.emit(bias_grad_op, {dy});
-}
-
-double flops_linear_dw(const Graph& g, NodeId n) {
-  return static_cast<double>(g.shape(g.in(n, 0)).numel()) *
-         (2.0 * static_cast<double>(g.shape(g.in(n, 1)).back()) + 1);
-}
-
-// The product and the sum take turns in it.
-int64_t workspace_linear_dw(const Graph& g, NodeId n, DeviceKind device) {
-  return std::max(workspace_product(g, n, device), workspace_bias_grad(g, n, device));
-}
-
 }  // namespace
 
 const OpDef matmul_op = {.name = "matmul",
                          .infer = infer_matmul,
                          .grad = grad_matmul,
                          .flops = flops_matmul,
-                         .workspace = workspace_product,
+                         .workspace = workspace_matmul,
                          .aliases = {{{Alias::in_place, 0, 2}}},
                          .cpu = matmul_cpu};
 const OpDef linear_op = {.name = "linear",
@@ -406,17 +391,11 @@ const OpDef linear_stack_op = {.name = "linear_stack",
                                .workspace = workspace_product,  // the layers take turns in it
                                .cpu = linear_stack_cpu,
                                .adjacent_outputs = true};
-const OpDef bias_grad_op = {.name = "bias_grad",
-                            .infer = infer_bias_grad,
-                            .flops = flops_bias_grad,
-                            .workspace = workspace_bias_grad,
-                            .cpu = bias_grad_cpu};
-const OpDef linear_dw_op = {.name = "linear_dw",
-                            .infer = infer_linear_dw,
-                            .define = define_linear_dw,
-                            .flops = flops_linear_dw,
-                            .workspace = workspace_linear_dw,
-                            .cpu = linear_dw_cpu};
+ValueId as_matrix(Graph& graph, ValueId x) {
+  const Shape& shape = graph.shape(x);
+  return shape.rank() == 2 ? x
+                           : reshape(graph, x, {shape.product(0, shape.rank() - 1), shape.back()});
+}
 
 ValueId matmul(Graph& graph, ValueId a, ValueId b, const MatmulAttrs& attrs, ValueId addend) {
   return addend == kNoValue ? graph.emit(matmul_op, {a, b}, attrs)

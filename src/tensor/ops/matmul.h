@@ -23,6 +23,9 @@ struct MatmulAttrs {
 ValueId matmul(Graph& graph, ValueId a, ValueId b, const MatmulAttrs& attrs = {},
                ValueId addend = kNoValue);
 
+// x [..., n] as a matrix [rows, n].
+ValueId as_matrix(Graph& graph, ValueId x);
+
 struct LinearAttrs {
   Activation activation = Activation::none;
 };
@@ -48,6 +51,10 @@ struct LinearStackAttrs {
 std::vector<ValueId> linear_stack(Graph& graph, ValueId x, std::span<const ValueId> weights,
                                   std::span<const ValueId> biases);
 
+// On CUDA products with a dimension of at most so many have kernels of their own: the library's are
+// made for squares (narrow_product_cuda.h).
+inline constexpr int64_t kNarrow = 8;
+
 extern const OpDef matmul_op, linear_op, linear_stack_op;
 // db = sum of dy [..., out] over all leading dimensions.
 extern const OpDef bias_grad_op;
@@ -55,11 +62,21 @@ extern const OpDef bias_grad_op;
 // to dW = dyᵀ x [out, in] and db [out]. Definition: matmul, bias_grad.
 extern const OpDef linear_dw_op;
 
+// linear_dw of layers of one input and one size, as linear_stack has them: (dy_1 .. dy_count
+// [..., out], x [..., in]) to dW_1 .. dW_count and, with biases, db_1 .. db_count. On CUDA one
+// batched product where the dys and the dWs each lie in memory at one distance.
+struct LinearStackDwAttrs {
+  int count = 1;
+  bool with_bias = false;
+};
+extern const OpDef linear_stack_dw_op;
+
 void matmul_cpu(const KernelArgs& args);
 void linear_cpu(const KernelArgs& args);
 void linear_stack_cpu(const KernelArgs& args);
 void bias_grad_cpu(const KernelArgs& args);
 void linear_dw_cpu(const KernelArgs& args);
+void linear_stack_dw_cpu(const KernelArgs& args);
 
 // Layer `i` of a stack as a call of linear.
 class StackedLinear {
@@ -72,6 +89,20 @@ class StackedLinear {
  private:
   std::array<TensorRef, 3> in_;
   Attrs attrs_ = LinearAttrs{};
+  KernelArgs args_;
+};
+
+// Layer `i` of linear_stack_dw as a call of linear_dw, without db where there is none.
+class StackedLinearDw {
+ public:
+  StackedLinearDw(const KernelArgs& stack, size_t i);
+  StackedLinearDw(const StackedLinearDw&) = delete;
+  StackedLinearDw& operator=(const StackedLinearDw&) = delete;
+  const KernelArgs& args() const { return args_; }
+
+ private:
+  std::array<TensorRef, 2> in_;
+  std::array<TensorRef, 2> out_;
   KernelArgs args_;
 };
 

@@ -219,7 +219,16 @@ void linear_dw_cpu(const KernelArgs& args) {
       blas::gemm(g, 1, d, x, 0, args.out[0].as<T>());
     }
   });
-  sum_rows(args, dy, args.out[1]);
+  if (args.out.size() > 1) {
+    sum_rows(args, dy, args.out[1]);
+  }
+}
+
+void linear_stack_dw_cpu(const KernelArgs& args) {
+  const auto count = static_cast<size_t>(args.attr<LinearStackDwAttrs>().count);
+  for (size_t i = 0; i < count; ++i) {
+    linear_dw_cpu(StackedLinearDw(args, i).args());
+  }
 }
 
 }  // namespace lithe

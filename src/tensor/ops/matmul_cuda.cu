@@ -1,30 +1,15 @@
 #include "tensor/core/tensor.h"
-#include "tensor/ops/blas_cuda.h"
 #include "tensor/ops/cuda_activation.h"
-#include "tensor/ops/cuda_column_sum.h"
 #include "tensor/ops/cuda_map.h"
 #include "tensor/ops/kernels_cuda.h"
 #include "tensor/ops/matmul.h"
+#include "tensor/ops/narrow_product_cuda.h"
+#include "tensor/ops/product_call_cuda.h"
 
 namespace lithe {
 namespace {
 
 using namespace device;
-
-void zero(const KernelArgs& args, const TensorRef& t) {
-  cuda_check(cudaMemsetAsync(t.data, 0, static_cast<size_t>(t.bytes()), stream_of(args)), args.op,
-             "clearing");
-}
-
-blas_cuda::Launch launch_of(const KernelArgs& args) {
-  return {args.workspace, args.workspace_bytes, stream_of(args), args.op};
-}
-
-// TF32 changes products of fp32 only: others have one plan, whatever it says.
-Numerics numerics_of(const KernelArgs& args) {
-  const bool tf32 = args.numerics.tf32 && args.out[0].dtype == DType::f32;
-  return {tf32, args.numerics.deterministic};
-}
 
 // y [rows, columns] += bias [columns], for what the library's epilogue does not cover.
 template <typename T>
@@ -42,30 +27,6 @@ void add_bias(const KernelArgs& args, const TensorRef& y) {
     add_bias_kernel<<<blocks_for(y.numel(), 256), 256, 0, stream_of(args)>>>(
         y.numel(), y.shape.back(), args.in[2].as<T>(), y.as<T>());
     check_launch(args.op);
-  });
-}
-
-template <int kVector, typename T>
-struct BiasTerm {
-  const T* dy;
-  int64_t columns;
-  __device__ void add(int64_t row, int64_t column, acc_t<T> (&sums)[1][kVector]) const {
-    const Pack<T, kVector> d = load<kVector>(dy + row * columns + column);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      sums[0][j] += widen<acc_t<T>>(d.at[j]);
-    }
-  }
-};
-
-// db [columns] = sum over the rows of dy [..., columns].
-void sum_rows(const KernelArgs& args, const TensorRef& from, const TensorRef& to) {
-  const int64_t columns = from.shape.back();
-  dispatch_floating(from.dtype, args.op, [&]<typename T>() {
-    const T* dy = from.as<T>();
-    const auto term = [=]<int kVector>() { return BiasTerm<kVector, T>{dy, columns}; };
-    column_sum<1, T>(args, from.shape.product(0, from.shape.rank() - 1), columns, term, to.as<T>(),
-                     static_cast<T*>(nullptr));
   });
 }
 
@@ -113,7 +74,15 @@ blas_cuda::Operands matmul_operands(const KernelArgs& args) {
           .alpha = args.attr<MatmulAttrs>().alpha};
 }
 
-bool is_empty(const blas_cuda::Gemm& g) { return g.m == 0 || g.n == 0 || g.k == 0 || g.batch == 0; }
+// The products around a layer of few outputs.
+bool is_narrow_dw(const blas_cuda::Gemm& g) {
+  return g.transpose_a && !g.transpose_b && !g.adds && g.batch == 1 &&
+         narrow_product::fits(g.m, g.n);
+}
+bool is_narrow_outer(const blas_cuda::Gemm& g) {
+  return !g.transpose_a && !g.transpose_b && !g.adds && g.batch == 1 &&
+         narrow_product::fits(g.k, g.n);
+}
 
 // ---- linear
 
@@ -189,19 +158,6 @@ void linear_apart(const KernelArgs& args) {
 
 // ---- several linear layers of one input
 
-// The distance between neighbours in elements; 0 where it is not one, or they overlap.
-int64_t distance_of(std::span<const TensorRef> tensors) {
-  const auto address = [&](size_t i) { return reinterpret_cast<intptr_t>(tensors[i].data); };
-  const int64_t bytes = address(1) - address(0);
-  for (size_t i = 1; i < tensors.size(); ++i) {
-    if (address(i) - address(i - 1) != bytes) {
-      return 0;
-    }
-  }
-  const int64_t size = byte_size(tensors[0].dtype, {1});
-  return bytes >= tensors[0].bytes() && bytes % size == 0 ? bytes / size : 0;
-}
-
 // All layers as one batch; of none where it cannot be.
 blas_cuda::Gemm stack_shape(const KernelArgs& args) {
   const size_t count = args.out.size();
@@ -217,6 +173,7 @@ blas_cuda::Gemm stack_shape(const KernelArgs& args) {
   g.stride_bias = biased ? distance_of(args.in.subspan(1 + count, count)) : 0;
   if (g.stride_b > 0 && g.stride_c > 0 && (!biased || g.stride_bias > 0)) {
     g.batch = static_cast<int64_t>(count);
+    g.optional = !biased;
   }
   return g;
 }
@@ -227,47 +184,18 @@ void linear_stack_apart(const KernelArgs& args) {
   }
 }
 
-// ---- gradients of a linear layer's parameters
-
-blas_cuda::Gemm dw_shape(const KernelArgs& args, blas_cuda::Epilogue epilogue) {
-  const Shape& dy = args.in[0].shape;
-  const Shape& dw = args.out[0].shape;
-  return {.dtype = args.out[0].dtype,
-          .transpose_a = true,
-          .epilogue = epilogue,
-          .numerics = numerics_of(args),
-          .m = dw[0],
-          .n = dw[1],
-          .k = dy.product(0, dy.rank() - 1),
-          .lda = dw[0],
-          .ldb = dw[1],
-          .ldc = dw[1]};
-}
-
-blas_cuda::Operands dw_operands(const KernelArgs& args) {
-  return {.a = args.in[0].data,
-          .b = args.in[1].data,
-          .row_sum = args.out[1].data,
-          .c = args.out[0].data};
-}
-
-// The bias's gradient as a pass of its own, first: it leaves a small dy in the cache.
-void linear_dw_apart(const KernelArgs& args) {
-  sum_rows(args, args.in[0], args.out[1]);
-  const blas_cuda::Gemm g = dw_shape(args, blas_cuda::Epilogue::none);
-  if (!is_empty(g)) {
-    blas_cuda::gemm(g, dw_operands(args), launch_of(args));
-  } else if (args.out[0].numel() > 0) {
-    zero(args, args.out[0]);
-  }
-}
-
 }  // namespace
 
 void matmul_cuda(const KernelArgs& args) {
   const blas_cuda::Gemm g = matmul_shape(args);
   const TensorRef& c = args.out[0];
-  if (!is_empty(g)) {
+  if (is_narrow_dw(g)) {
+    narrow_product::dw(args, {g.dtype, g.k, g.m, g.n, args.in[0].data, args.in[1].data, c.data,
+                              nullptr, args.attr<MatmulAttrs>().alpha});
+  } else if (is_narrow_outer(g)) {
+    narrow_product::outer(args, {g.dtype, g.m, g.k, g.n, args.in[0].data, args.in[1].data, c.data,
+                                 args.attr<MatmulAttrs>().alpha});
+  } else if (!is_empty(g)) {
     blas_cuda::gemm(g, matmul_operands(args), launch_of(args));
   } else if (c.numel() > 0 && !g.adds) {
     zero(args, c);
@@ -279,7 +207,8 @@ void matmul_cuda(const KernelArgs& args) {
 }
 
 void prepare_matmul_cuda(const KernelArgs& args) {
-  if (const blas_cuda::Gemm g = matmul_shape(args); !is_empty(g)) {
+  const blas_cuda::Gemm g = matmul_shape(args);
+  if (!is_empty(g) && !is_narrow_dw(g) && !is_narrow_outer(g)) {
     blas_cuda::prepare(g, matmul_operands(args), launch_of(args));
   }
 }
@@ -321,24 +250,6 @@ void prepare_linear_stack_cuda(const KernelArgs& args) {
     blas_cuda::prepare(g, linear_operands(first.args()), launch_of(args),
                        [&] { linear_stack_apart(args); });
   }
-}
-
-void bias_grad_cuda(const KernelArgs& args) { sum_rows(args, args.in[0], args.out[0]); }
-
-void linear_dw_cuda(const KernelArgs& args) {
-  const blas_cuda::Gemm g = dw_shape(args, blas_cuda::Epilogue::row_sum);
-  if (is_empty(g) || !blas_cuda::gemm(g, dw_operands(args), launch_of(args))) {
-    linear_dw_apart(args);
-  }
-}
-
-void prepare_linear_dw_cuda(const KernelArgs& args) {
-  const blas_cuda::Gemm g = dw_shape(args, blas_cuda::Epilogue::row_sum);
-  if (is_empty(g)) {
-    return;
-  }
-  blas_cuda::prepare(dw_shape(args, blas_cuda::Epilogue::none), dw_operands(args), launch_of(args));
-  blas_cuda::prepare(g, dw_operands(args), launch_of(args), [&] { linear_dw_apart(args); });
 }
 
 }  // namespace lithe

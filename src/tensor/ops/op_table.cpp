@@ -8,10 +8,12 @@
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
+#include "tensor/ops/fixed_point.h"
 #include "tensor/ops/layout.h"
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm.h"
 #include "tensor/ops/softmax.h"
@@ -59,6 +61,7 @@ std::span<const OpDef* const> op_table() {
       &linear_stack_op,
       &bias_grad_op,
       &linear_dw_op,
+      &linear_stack_dw_op,
       // softmax and attention
       &softmax_op,
       &softmax_grad_op,
@@ -101,6 +104,11 @@ std::span<const OpDef* const> op_table() {
       // selection
       &top_k_op,
       &top_k_grad_op,
+      // codes
+      &fixed_point_encode_op,
+      &fixed_point_decode_op,
+      &quantize_encode_op,
+      &quantize_decode_op,
       // updates
       &adamw_op,
       &sgd_op,

@@ -186,8 +186,7 @@ double flops(const Graph& g, NodeId n) {
 double flops_grad(const Graph& g, NodeId n) {
   const auto attrs = g.attr<ResidualNormGradAttrs>(n);
   const bool joins = g.node(n).input_count > 5 && g.in(n, 5) != kNoValue;
-  const int each =
-      11 + (joins ? 1 : 0) + attrs.y + (attrs.gamma ? 4 : 0) + attrs.beta + attrs.bias;
+  const int each = 11 + (joins ? 1 : 0) + attrs.y + (attrs.gamma ? 4 : 0) + attrs.beta + attrs.bias;
   return elements(g, n) * each;
 }
 
@@ -217,7 +216,7 @@ constexpr AliasRules kForward = {{{Alias::in_place, 1, 1},
                                   {Alias::in_place, 0, 0},
                                   {Alias::in_place, 0, 1}}};
 constexpr AliasRules kBackward = {
-    {{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}, {Alias::in_place, 0, 2}}};
+    {{Alias::in_place, 0, 0}, {Alias::in_place, 0, 1}, {Alias::in_place, 0, 5}}};
 
 }  // namespace
 

@@ -210,7 +210,8 @@ void gradient(const KernelArgs& args) {
       }
     });
     if (dbias != nullptr) {
-      sum_rows(args, args.out[static_cast<size_t>(residual_norm_dy_output(attrs))], args.out.back());
+      sum_rows(args, args.out[static_cast<size_t>(residual_norm_dy_output(attrs))],
+               args.out.back());
     }
   }
 }

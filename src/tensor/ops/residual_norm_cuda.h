@@ -19,6 +19,7 @@ struct NormWalk {
   static constexpr int kVector = kWide<T>;
   static constexpr int kThreads = kT;
   static constexpr int kElements = kE;
+  static constexpr bool kFull = kF;
   static constexpr int kPacks = kE / kVector;
   static constexpr int kBlock = kT > kWarp ? kT : kWarp* norm_warps_of_block(sizeof(T));
   static constexpr int kRowsOfBlock = kBlock / kT;

@@ -170,6 +170,9 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
         for (int j = 0; j < kV; ++j) {
           sums[2][pack_index * kV + j] += total[j];
         }
+        if constexpr (Walk::kFull) {
+          __syncwarp();  // or packs are worked on at once, for which there are no registers
+        }
       }
     });
   }

@@ -1,0 +1,385 @@
+#include "compress/codec.h"
+
+#include <algorithm>
+
+#include "compress/codec_format.h"
+#include "compress/saved_values.h"
+#include "recipe/nearest.h"
+#include "tensor/core/glob.h"
+#include "tensor/ops/dropout.h"
+
+namespace lithe {
+namespace {
+
+// Readers that stand so close share one decoded copy: between them little else is allocated.
+constexpr int kNear = 2;
+
+// As the authors' code stores them (fixed formats, whole probabilities; their masks are drawn again
+// here), and what a native engine should prefer.
+constexpr std::string_view kOriginalEdges[] = {
+    "attention:q3.4",      "dropped_probabilities:regenerate",
+    "probabilities:uq0.8", "activation_output:q3.4",
+    "gelu_input:q2.1",     "frozen_norm_input:top10%"};
+constexpr std::string_view kSlimFitEdges[] = {
+    "attention:int8/64",        "attention_output:int8/64",  "dropped_probabilities:regenerate",
+    "probabilities:uint8",      "activation_output:int8/64", "gelu_input:q2.1",
+    "frozen_norm_input:int4/64"};
+
+// "ROLE:CODEC", "ROLE@GLOB:CODEC" or "GLOB:CODEC".
+struct Rule {
+  std::string selector;
+  uint32_t roles = ~uint32_t{0};
+  std::string pattern = "*";  // of the value's name
+  CodecFormat format;
+
+  Rule(const std::string& text, const CodecFormat::Options& options)
+      : format(part(text, true), options, "codec.edges") {
+    selector = part(text, false);
+    const size_t at = selector.find('@');
+    const std::string head = selector.substr(0, at);
+    const auto names = saved_role_names();
+    const auto role =
+        std::find_if(names.begin(), names.end(), [&](const auto& r) { return r.name == head; });
+    if (role != names.end()) {
+      roles = role->roles;
+      pattern = at == std::string::npos ? "*" : selector.substr(at + 1);
+    } else if (at != std::string::npos || head.find_first_of("*?./") == std::string::npos) {
+      std::vector<std::string> known;
+      for (const SavedRoleName& name : names) {
+        known.emplace_back(name.name);
+      }
+      const std::string near = recipe::nearest_name(head, known);
+      throw UsageError("codec.edges", "'{}' is neither a role nor a pattern{}; roles are {}", head,
+                       near.empty() ? "" : fmt::format(", did you mean {}", near),
+                       fmt::join(known, ", "));
+    } else {
+      pattern = selector;
+    }
+  }
+  bool chooses(const Graph& g, const SavedValue& v) const {
+    return (v.roles & roles) != 0 || roles == ~uint32_t{0}
+               ? pattern == "*" || glob_match(pattern, g.name(v.value))
+               : false;
+  }
+
+ private:
+  static std::string part(const std::string& text, bool behind) {
+    const size_t colon = text.rfind(':');
+    if (colon == std::string::npos || colon == 0 || colon + 1 == text.size()) {
+      throw UsageError("codec.edges", "'{}': write role:codec, role@pattern:codec or pattern:codec",
+                       text);
+    }
+    return behind ? text.substr(colon + 1) : text.substr(0, colon);
+  }
+};
+
+// A saved value and what shall become of it.
+struct Choice {
+  SavedValue saved;
+  const Rule* rule = nullptr;
+  std::string refused;
+};
+
+class Codec final : public Pass {
+ public:
+  explicit Codec(const recipe::Recipe& section) : least_bytes_(section.integer("min_bytes")) {
+    const CodecFormat::Options options{*dtype_from_name(section.string("scales")),
+                                       section.boolean("stochastic")};
+    for (const std::string& text : section.strings("edges")) {
+      rules_.emplace_back(text, options);
+    }
+    own_rules_ = rules_.size();
+    const std::string preset = section.string("preset");
+    const auto add = [&](std::span<const std::string_view> edges) {
+      for (std::string_view text : edges) {
+        rules_.emplace_back(std::string(text), options);
+      }
+    };
+    if (preset == "slimfit_original") {
+      add(kOriginalEdges);
+    } else if (preset == "slimfit") {
+      add(kSlimFitEdges);
+    } else if (rules_.empty()) {
+      throw UsageError("codec", "{}: nothing is chosen; give a preset or edges, or codec: off",
+                       section.where("preset"));
+    }
+  }
+
+  std::string_view name() const override { return "codec"; }
+  Stage stage() const override { return Stage::graph; }
+
+  std::vector<Site> match(const PassTarget& target) const override {
+    const Graph& g = *target.graph;
+    expect_names(g);
+    std::vector<Site> sites;
+    for (const Choice& c : choices(g)) {
+      sites.push_back(
+          {g.name(c.saved.value), c.rule->format.name(), g.shape(c.saved.value), c.refused});
+    }
+    return sites;
+  }
+
+  PassEstimate estimate(const PassTarget& target) const override {
+    const Graph& g = *target.graph;
+    PassEstimate out;
+    for (const Choice& c : choices(g)) {
+      if (c.refused.empty()) {
+        out.bytes[static_cast<size_t>(MemoryClass::saved_activations)] +=
+            coded_bytes(g, c) - g.bytes(c.saved.value);
+        // Five of the encoding, one of each decoding.
+        out.flops += static_cast<double>(g.shape(c.saved.value).numel()) *
+                     static_cast<double>(5 + runs_of(g, c.saved).size());
+      }
+    }
+    return out;
+  }
+
+  PassReport apply(const PassTarget& target) override {
+    Graph& g = *target.graph;
+    expect_names(g);
+    const ScopeId scope = g.current_scope();
+    const Phase phase = g.phase();
+    PassReport report;
+    report.name = "codec";
+    int64_t before = 0;
+    int64_t after = 0;
+    int64_t refused = 0;
+    // What is drawn again reads its input instead, so that comes first.
+    for (const bool again : {true, false}) {
+      for (const Choice& c : choices(g)) {
+        const bool draws_again = c.rule->format.kind() == CodecFormat::Kind::regenerate;
+        if (draws_again != again) {
+          continue;
+        }
+        if (!c.refused.empty()) {
+          ++refused;
+          continue;
+        }
+        before += g.bytes(c.saved.value);
+        after += coded_bytes(g, c);
+        ++report.sites;
+        again ? regenerate(g, c.saved) : code(g, c);
+      }
+    }
+    g.set_cursor(kNoNode);
+    g.set_phase(phase);
+    g.set_scope(scope);
+    constexpr double kMiB = 1 << 20;
+    report.what = fmt::format("{} values of {:.2f} MiB in {:.2f}{}", report.sites,
+                              static_cast<double>(before) / kMiB, static_cast<double>(after) / kMiB,
+                              refused == 0 ? "" : fmt::format(", {} refused", refused));
+    return report;
+  }
+
+  std::string invert(const PassTarget& /*target*/) override {
+    return "what a codec dropped is gone; build the graph again without the pass";
+  }
+
+ private:
+  // Every pattern of the recipe names a forward value, if none that backward reads in this step.
+  void expect_names(const Graph& g) const {
+    for (size_t i = 0; i < own_rules_; ++i) {
+      const Rule& rule = rules_[i];
+      if (rule.pattern == "*") {
+        continue;
+      }
+      std::string best;
+      size_t distance = SIZE_MAX;
+      bool found = false;
+      for (NodeId n = g.first(); n != kNoNode && !found; n = g.next(n)) {
+        if (g.node(n).phase != Phase::forward) {
+          continue;
+        }
+        for (ValueId v : g.outputs(n)) {
+          const std::string name = g.name(v);
+          found = found || glob_match(rule.pattern, name);
+          if (const size_t d = recipe::edit_distance(rule.pattern, name); d < distance) {
+            distance = d;
+            best = name;
+          }
+        }
+      }
+      if (!found) {
+        throw UsageError("codec.edges", "'{}' names no forward value; the nearest is '{}'",
+                         rule.pattern, best);
+      }
+    }
+  }
+
+  // The first rule that names a value is its own.
+  std::vector<Choice> choices(const Graph& g) const {
+    std::vector<Choice> out;
+    const std::vector<SavedValue> all = saved_values(g);
+    for (const SavedValue& v : all) {
+      if ((v.roles & saved_role::kStatistics) != 0) {
+        continue;
+      }
+      const auto rule = std::find_if(rules_.begin(), rules_.end(),
+                                     [&](const Rule& r) { return r.chooses(g, v); });
+      if (rule == rules_.end() || rule->format.kind() == CodecFormat::Kind::keep) {
+        continue;
+      }
+      out.push_back({v, &*rule, refusal(g, v, rule->format, all)});
+    }
+    return out;
+  }
+
+  std::string refusal(const Graph& g, const SavedValue& v, const CodecFormat& format,
+                      const std::vector<SavedValue>& all) const {
+    if (g.value(v.value).is_output) {
+      return "is an output of the step and lives to its end anyway";
+    }
+    if (g.bytes(v.value) < least_bytes_) {
+      return fmt::format("has {} bytes, fewer than min_bytes", g.bytes(v.value));
+    }
+    if (format.draws() && rng_of(g) == kNoValue) {
+      return "stochastic rounding draws random numbers, which a model without dropout has none of";
+    }
+    if (format.kind() == CodecFormat::Kind::regenerate) {
+      const NodeId made = g.value(v.value).producer;
+      if (g.node(made).op != &dropout_op) {
+        return fmt::format("is made by {}; only dropout is drawn again", g.node(made).op->name);
+      }
+      const ValueId from = viewed(g, g.in(made, 0));
+      const bool kept =
+          std::any_of(all.begin(), all.end(), [&](const SavedValue& s) { return s.value == from; });
+      return kept ? "" : "what it drops from is not kept itself";
+    }
+    return format.refusal(g.dtype(v.value), g.shape(v.value));
+  }
+
+  static int64_t coded_bytes(const Graph& g, const Choice& c) {
+    return c.rule->format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value));
+  }
+
+  static ValueId rng_of(const Graph& g) {
+    for (ValueId v : g.leaves()) {
+      if (g.value(v).is_input && g.name(v) == "rng") {
+        return v;
+      }
+    }
+    return kNoValue;
+  }
+
+  // Runs of readers that share a decoded copy.
+  static std::vector<std::vector<SavedReader>> runs_of(const Graph& g, const SavedValue& v) {
+    std::vector<std::vector<SavedReader>> runs;
+    for (const SavedReader& reader : v.readers) {
+      bool near = false;
+      if (!runs.empty()) {
+        NodeId n = runs.back().back().node;
+        for (int step = 0; step <= kNear && n != kNoNode && !near; ++step, n = g.next(n)) {
+          near = n == reader.node;
+        }
+      }
+      if (!near) {
+        runs.emplace_back();
+      }
+      runs.back().push_back(reader);
+    }
+    return runs;
+  }
+
+  // `v` is the value itself or a view of it: the same view of `whole`, at the cursor.
+  static ValueId view_of(Graph& g, ValueId v, ValueId value, ValueId whole) {
+    if (v == value) {
+      return whole;
+    }
+    const NodeId n = g.value(v).producer;
+    const ValueId in = view_of(g, g.in(n, g.node(n).op->aliases[0].input), value, whole);
+    std::vector<ValueId> inputs(g.inputs(n).begin(), g.inputs(n).end());
+    inputs[static_cast<size_t>(g.node(n).op->aliases[0].input)] = in;
+    const Attrs attrs = g.node(n).attrs;
+    return g.output(g.emit_node(*g.node(n).op, inputs, attrs), g.value(v).output_index);
+  }
+
+  // Each run of readers reads what `restore` emits right before it.
+  template <typename Restore>
+  static void redirect(Graph& g, const SavedValue& saved, Restore&& restore) {
+    for (const std::vector<SavedReader>& run : runs_of(g, saved)) {
+      g.set_phase(Phase::backward);
+      g.set_cursor(run.front().node);
+      g.set_scope(g.node(run.front().node).scope);
+      const ValueId whole = restore();
+      std::vector<std::pair<ValueId, ValueId>> views;  // of the run so far
+      for (const SavedReader& reader : run) {
+        const ValueId v = g.in(reader.node, reader.input);
+        const auto known = std::find_if(views.begin(), views.end(),
+                                        [&](const auto& pair) { return pair.first == v; });
+        if (known == views.end()) {
+          views.emplace_back(v, view_of(g, v, saved.value, whole));
+          g.replace_input(reader.node, reader.input, views.back().second);
+        } else {
+          g.replace_input(reader.node, reader.input, known->second);
+        }
+      }
+    }
+  }
+
+  static void code(Graph& g, const Choice& c) {
+    const ValueId value = c.saved.value;
+    const NodeId made = g.value(value).producer;
+    const CodecFormat& format = c.rule->format;
+    g.set_phase(Phase::forward);
+    g.set_cursor(g.next(made));
+    g.set_scope(g.node(made).scope);
+    const Coded coded =
+        format.encode(g, value, g.name(value), format.draws() ? rng_of(g) : kNoValue);
+    redirect(g, c.saved, [&] { return format.decode(g, coded); });
+  }
+
+  // Dropout once more, of the same numbers with the same mask.
+  static void regenerate(Graph& g, const SavedValue& saved) {
+    const NodeId made = g.value(saved.value).producer;
+    redirect(g, saved, [&] {
+      const std::vector<ValueId> inputs(g.inputs(made).begin(), g.inputs(made).end());
+      const Attrs attrs = g.node(made).attrs;
+      return g.output(g.emit_node(dropout_op, inputs, attrs), 0);
+    });
+  }
+
+  std::vector<Rule> rules_;
+  size_t own_rules_ = 0;  // those of `edges`; the preset's stand behind them
+  int64_t least_bytes_ = 0;
+};
+
+recipe::Schema options() {
+  using recipe::Type;
+  recipe::Schema schema;
+  schema
+      .add({.key = "preset",
+            .type = Type::string,
+            .fallback = std::string("none"),
+            .help = "rules that stand behind those of edges",
+            .choices = {"none", "slimfit_original", "slimfit"}})
+      .add({.key = "edges",
+            .type = Type::string_list,
+            .fallback = std::vector<std::string>{},
+            .help = "what is kept how, first match first: role:codec, role@pattern:codec or "
+                    "pattern:codec, as gelu_input:q2.1"})
+      .add({.key = "scales",
+            .type = Type::string,
+            .fallback = std::string("bf16"),
+            .help = "type of the scales of int8 and int4",
+            .choices = {"bf16", "fp16", "fp32"}})
+      .add({.key = "stochastic",
+            .type = Type::boolean,
+            .fallback = false,
+            .help = "int8 and int4 round up or down at random, unbiased"})
+      .add({.key = "min_bytes",
+            .type = Type::integer,
+            .fallback = int64_t{1024},
+            .help = "smaller values are kept as they are",
+            .min = 0});
+  return schema;
+}
+
+std::unique_ptr<Pass> make(const recipe::Recipe& section) {
+  return std::make_unique<Codec>(section);
+}
+
+}  // namespace
+
+const PassKind codec_pass = {"codec", "keep saved activations in fewer bits", options, make};
+
+}  // namespace lithe

@@ -1,0 +1,178 @@
+#include "compress/codec_format.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "tensor/core/name_hash.h"
+#include "tensor/ops/elementwise.h"
+#include "tensor/ops/top_k.h"
+
+namespace lithe {
+namespace {
+
+// The whole text as a number of [least, most], or -1.
+int number_of(std::string_view text, int least, int most) {
+  int value = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  return whole && value >= least && value <= most ? value : -1;
+}
+
+// "q3.4", "uq0.8"
+bool parse_fixed(std::string_view text, FixedPointAttrs& out) {
+  out.is_signed = !text.starts_with("uq");
+  text.remove_prefix(out.is_signed ? 1 : 2);
+  const size_t point = text.find('.');
+  if (point == std::string_view::npos) {
+    return false;
+  }
+  const int integer = number_of(text.substr(0, point), 0, 8);
+  const int fraction = number_of(text.substr(point + 1), 0, 8);
+  const int bits = integer + fraction + (out.is_signed ? 1 : 0);
+  out.integer = static_cast<int8_t>(integer);
+  out.fraction = static_cast<int8_t>(fraction);
+  return integer >= 0 && fraction >= 0 && (bits == 4 || bits == 8);
+}
+
+// "int8", "int4/32", "int8/row"
+bool parse_quantized(std::string_view text, QuantizeAttrs& out) {
+  out.bits = text[3] == '4' ? 4 : 8;
+  const std::string_view group = text.substr(4);
+  if (group.empty()) {
+    return true;
+  }
+  if (group == "/row") {
+    out.group = 0;
+    return true;
+  }
+  out.group = group.front() == '/' ? number_of(group.substr(1), 1, 1 << 20) : -1;
+  return out.group > 0;
+}
+
+}  // namespace
+
+CodecFormat::CodecFormat(const std::string& text, const Options& options, std::string_view where)
+    : name_(text) {
+  bool known = true;
+  if (text == "keep") {
+    kind_ = Kind::keep;
+  } else if (text == "uint8") {
+    kind_ = Kind::fixed_point;
+    fixed_.unit = true;
+  } else if (text == "regenerate") {
+    kind_ = Kind::regenerate;
+  } else if (text == "bf16" || text == "fp16" || text == "fp32") {
+    kind_ = Kind::cast;
+    cast_ = *dtype_from_name(text);
+  } else if (text.starts_with("q") || text.starts_with("uq")) {
+    kind_ = Kind::fixed_point;
+    known = parse_fixed(text, fixed_);
+  } else if (text.starts_with("int8") || text.starts_with("int4")) {
+    kind_ = Kind::quantized;
+    quantize_.scale = options.scales;
+    quantize_.stochastic = options.stochastic;
+    known = parse_quantized(text, quantize_);
+  } else if (text.starts_with("top") && text.ends_with("%")) {
+    kind_ = Kind::top_k;
+    share_ = number_of(std::string_view(text).substr(3, text.size() - 4), 1, 100);
+    known = share_ > 0;
+  } else {
+    known = false;
+  }
+  if (!known) {
+    throw UsageError(where,
+                     "'{}' is no codec; give keep, int8 or int4 (int4/32: a scale for each 32, "
+                     "int8/row), q3.4 or uq0.8 (bits before and behind the point, 4 or 8 with the "
+                     "sign), uint8, bf16, fp16, fp32, top10% or regenerate",
+                     text);
+  }
+}
+
+std::string CodecFormat::refusal(DType dtype, const Shape& shape) const {
+  if (!is_floating(dtype)) {
+    return fmt::format("is {}; codecs are for floating types", dtype_name(dtype));
+  }
+  if (shape.rank() < 1 && (kind_ == Kind::quantized || kind_ == Kind::top_k)) {
+    return fmt::format("is a scalar; {} wants rows", name_);
+  }
+  const int64_t full = byte_size(dtype, shape);
+  if (kind_ != Kind::regenerate && bytes(dtype, shape) > full) {
+    return fmt::format("{} takes {} bytes, the value itself {}", name_, bytes(dtype, shape), full);
+  }
+  return {};
+}
+
+int64_t CodecFormat::kept_of_row(const Shape& shape) const {
+  const int64_t kept = shape.back() * share_ / 100;
+  return std::clamp<int64_t>(kept, std::min<int64_t>(shape.back(), 1), shape.back());
+}
+
+int64_t CodecFormat::bytes(DType dtype, const Shape& shape) const {
+  switch (kind_) {
+    case Kind::keep:
+      return byte_size(dtype, shape);
+    case Kind::fixed_point:
+      return byte_size(fixed_point_grid(fixed_).bits == 4 ? DType::i4 : DType::i8, shape);
+    case Kind::quantized:
+      return quantized_bytes(shape, quantize_);
+    case Kind::cast:
+      return byte_size(cast_, shape);
+    case Kind::top_k: {
+      Shape kept = shape;
+      kept[shape.rank() - 1] = kept_of_row(shape);
+      return byte_size(dtype, kept) + byte_size(DType::i32, kept);
+    }
+    case Kind::regenerate:
+      break;
+  }
+  return 0;
+}
+
+Coded CodecFormat::encode(Graph& g, ValueId v, std::string_view site, ValueId rng) const {
+  Coded out{{}, g.shape(v), g.dtype(v)};
+  switch (kind_) {
+    case Kind::fixed_point:
+      out.parts = {fixed_point_encode(g, v, fixed_)};
+      break;
+    case Kind::quantized: {
+      QuantizeAttrs attrs = quantize_;
+      attrs.key = name_hash(site);
+      const QuantizeOut coded = quantize_encode(g, v, attrs, rng);
+      out.parts = {coded.codes, coded.scales};
+      break;
+    }
+    case Kind::cast:
+      // A copy where the type stays, unlike cast().
+      out.parts = {g.emit(cast_op, {v}, CastAttrs{cast_})};
+      break;
+    case Kind::top_k: {
+      const TopKOut kept = top_k(g, v, {.k = kept_of_row(out.shape), .by_magnitude = true});
+      out.parts = {kept.values, kept.indices};
+      break;
+    }
+    case Kind::keep:
+    case Kind::regenerate:
+      throw GraphError("codec", "{} stores nothing of its own", name_);
+  }
+  return out;
+}
+
+ValueId CodecFormat::decode(Graph& g, const Coded& coded) const {
+  switch (kind_) {
+    case Kind::fixed_point:
+      return fixed_point_decode(g, coded.parts[0], fixed_, coded.dtype);
+    case Kind::quantized:
+      return quantize_decode(g, {coded.parts[0], coded.parts[1]}, quantize_, coded.dtype);
+    case Kind::cast:
+      return g.emit(cast_op, {coded.parts[0]}, CastAttrs{coded.dtype});
+    case Kind::top_k:
+      return g.emit(top_k_grad_op, {coded.parts[0], coded.parts[1]},
+                    TopKGradAttrs{coded.shape.back()});
+    case Kind::keep:
+    case Kind::regenerate:
+      break;
+  }
+  throw GraphError("codec", "{} stores nothing of its own", name_);
+}
+
+}  // namespace lithe

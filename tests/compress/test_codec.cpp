@@ -1,0 +1,253 @@
+// Codecs of saved activations: what the plan holds with them, in bytes per token beside SlimFit's
+// table of saved tensors, and what they refuse.
+#include "compress/codec_block.h"
+
+using namespace lithe;           // NOLINT
+using namespace lithe::testing;  // NOLINT
+
+namespace {
+
+std::string message(const std::vector<std::string>& overrides) {
+  try {
+    TinyRun run(overrides);
+  } catch (const UsageError& e) {
+    return e.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("slimfit_original keeps 6.6H + hT + 8 bytes per token and the means of two norms") {
+  // SlimFit's table: q, k, v 3H, probabilities hT, GELU's input 2H, two norms 0.8H + 4 each. That
+  // is its floor of ViT; BERT's has 3H of masks more, which are drawn again here. Each norm keeps
+  // its mean beside 1 / std: 4 bytes more.
+  const double h = kHidden;
+  const double floor = 6.6 * h + kHeads * kTokens + 8;
+  for (const bool bert : {true, false}) {
+    CAPTURE(bert);
+    CHECK(BlockPlan(bert, kOriginal).per_token() == doctest::Approx(floor + 2 * 4).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("slimfit_original: what each trained unit adds is the table's") {
+  struct Unit {
+    std::string bert;
+    std::string vit;
+    double adds;
+  };
+  const double h = kHidden;
+  const Unit units[] = {
+      {"attention.self.query.weight", "attention.attention.query.weight", 4 * h},
+      {"attention.output.dense.weight", "attention.output.dense.weight", 4 * h},
+      {"intermediate.dense.weight", "intermediate.dense.weight", 4 * h},
+      {"output.dense.weight", "output.dense.weight", 4 * h},  // 16H in int8
+      {"attention.output.LayerNorm.weight", "layernorm_after.weight", 3.2 * h},
+      {"output.LayerNorm.weight", "layernorm_before.weight", 3.2 * h},
+  };
+  for (const bool bert : {true, false}) {
+    const double floor = BlockPlan(bert, kOriginal).per_token();
+    for (const Unit& u : units) {
+      CAPTURE(u.bert);
+      const BlockPlan plan(bert, with_trained(kOriginal, {bert ? u.bert : u.vit}));
+      // The original has no mean to keep: its norm costs 3.2H - 4, ours 3.2H.
+      CHECK(plan.per_token() - floor == doctest::Approx(u.adds).epsilon(1e-12));
+    }
+    const std::string self = bert ? "attention.self." : "attention.attention.";
+    const BlockPlan three(bert, with_trained(kOriginal, {self + "query.weight", self + "key.weight",
+                                                         self + "value.weight"}));
+    CHECK(three.per_token() - floor == doctest::Approx(4 * h).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("slimfit keeps no probabilities: int8 operands, 4-bit GELU input, int4 norm input") {
+  // Codes: q, k, v and attention's output H each, GELU's input 2H, two norms H / 2 each. A bf16
+  // scale for each 64 of a row, two in a row of 80, and for each head of attention's output;
+  // log-sum-exp 4h; mean and 1 / std 8 a norm.
+  const double h = kHidden;
+  const double codes = 4 * h + 2 * h + h;
+  const double scales = 2 * ((3 + 2) * 2 + kHeads);
+  for (const bool bert : {true, false}) {
+    CAPTURE(bert);
+    CHECK(BlockPlan(bert, kSlimFit).per_token() ==
+          doctest::Approx(codes + scales + 4 * kHeads + 2 * 8).epsilon(1e-12));
+  }
+  // The wide layer's output for the narrow one's weight: 4H and a scale for each 64.
+  const BlockPlan trained(true, with_trained(kSlimFit, {"output.dense.weight"}));
+  CHECK(trained.per_token() - BlockPlan(true, kSlimFit).per_token() ==
+        doctest::Approx(4 * h + 2 * 4 * h / 64).epsilon(1e-12));
+}
+
+TEST_CASE("BERT-base with slimfit_original stays below SlimFit's bounds, whichever units train") {
+  // SlimFit's bound for k units is the floor and 4H a unit; its masks are 3H a block and H behind
+  // the embeddings, drawn again here.
+  struct Bound {
+    std::string recipe;
+    int64_t batch, tokens;
+    int units;
+    double gigabytes;  // of the specification's table of planned bytes
+  };
+  const Bound bounds[] = {{"bert_base_cls", 32, 128, 21, 0.708},
+                          {"bert_base_cls", 32, 128, 6, 0.519},
+                          {"bert_base_qa", 128, 384, 21, 10.310}};
+  const std::vector<std::vector<std::string>> orders = {
+      {"intermediate.dense", "attention.output.dense"},
+      {"output.dense", "intermediate.dense"},
+      {"attention.self.query", "output.dense"}};
+  for (const Bound& b : bounds) {
+    for (const auto& order : orders) {
+      std::string units;
+      for (int i = 0; i < b.units; ++i) {
+        units += fmt::format("bert.encoder.layer.{}.{}.weight, ", i % 12,
+                             order[static_cast<size_t>(i / 12)]);
+      }
+      CAPTURE(units);
+      Experiment experiment(
+          recipe::Recipe::load(fmt::format("{}/configs/bench/{}.yaml", LITHE_SOURCE_DIR, b.recipe),
+                               train_options(),
+                               std::array{std::string("codec.preset=slimfit_original"),
+                                          std::string("model.attention=unfused"),
+                                          fmt::format("train.batch_size={}", b.batch),
+                                          fmt::format("freeze.all_but=[{}\"*.bias\"]", units)}),
+          DeviceKind::cpu);
+      int64_t saved = 0;
+      for (const Buffer& buffer : experiment.update_step().plan.buffers) {
+        saved += buffer.cls == MemoryClass::saved_activations ? buffer.bytes : 0;
+      }
+      const double masks = static_cast<double>(b.batch * b.tokens * (12 * 3 + 1) * 768);
+      const double bound = b.gigabytes * 1e9;
+      CHECK(static_cast<double>(saved) < bound);
+      CHECK(static_cast<double>(saved) == doctest::Approx(bound - masks).epsilon(0.01));
+    }
+  }
+}
+
+TEST_CASE("no full-size copy of a coded value lives between forward and its decoding") {
+  for (const bool bert : {true, false}) {
+    for (const Setting& base : {kOriginal, kSlimFit}) {
+      Setting setting = base;
+      setting.trained = {"output.dense.weight", "intermediate.dense.weight"};
+      BlockPlan block(bert, setting);
+      const Graph& g = *block.graph;
+      std::vector<int> position(static_cast<size_t>(g.node_count()), -1);
+      for (size_t p = 0; p < block.plan.order.size(); ++p) {
+        position[static_cast<size_t>(block.plan.order[p])] = static_cast<int>(p);
+      }
+      const auto buffer = [&](ValueId v) {
+        return block.plan.placement[static_cast<size_t>(v)].buffer;
+      };
+      std::map<std::string, const Site*> coded;
+      for (const Site& site : block.sites) {
+        CHECK(site.refused.empty());
+        coded[site.path] = &site;
+      }
+      REQUIRE(coded.size() >= 6);
+      CHECK(block.report.sites == static_cast<int64_t>(block.sites.size()));
+      int proved = 0;
+      for (const SavedValue& s : block.saved_before) {
+        if (!coded.contains(g.name(s.value))) {
+          continue;
+        }
+        CAPTURE(g.name(s.value));
+        int last = position[static_cast<size_t>(g.value(s.value).producer)];
+        bool shared = false;  // the buffer goes on with another value, made in place
+        for (NodeId n : block.plan.order) {
+          for (ValueId v : g.inputs(n)) {
+            if (v != kNoValue && viewed(g, v) == s.value) {
+              CHECK(g.node(n).phase == Phase::forward);
+              last = std::max(last, position[static_cast<size_t>(n)]);
+            }
+          }
+          for (ValueId v : g.outputs(n)) {
+            shared = shared || (buffer(v) == buffer(s.value) && viewed(g, v) != s.value);
+          }
+        }
+        if (!shared) {
+          const Buffer& b = block.plan.buffers[static_cast<size_t>(buffer(s.value))];
+          CHECK(b.last == last);
+          CHECK(b.cls == MemoryClass::temporaries);
+          ++proved;
+        }
+      }
+      CHECK(proved >= 3);
+      // A decoded copy is made right before its first reader and dies with its last. Between them
+      // stand other decodings and views, and of nodes that compute no more than two.
+      const auto decodes = [&](NodeId n) {
+        const std::string_view op = g.node(n).op->name;
+        return op == "fixed_point_decode" || op == "quantize_decode" || op == "top_k_grad";
+      };
+      int decodings = 0;
+      for (size_t p = 0; p < block.plan.order.size(); ++p) {
+        if (!decodes(block.plan.order[p])) {
+          continue;
+        }
+        ++decodings;
+        const ValueId copy = g.output(block.plan.order[p], 0);
+        int computing = 0;
+        int last = -1;  // how many stood before the last reader
+        for (size_t q = p + 1; q < block.plan.order.size(); ++q) {
+          const NodeId n = block.plan.order[q];
+          if (decodes(n) || g.node(n).op->aliases[0].kind == Alias::view) {
+            continue;
+          }
+          for (ValueId v : g.inputs(n)) {
+            last = v != kNoValue && viewed(g, v) == copy ? computing : last;
+          }
+          ++computing;
+        }
+        CHECK(last >= 0);
+        CHECK(last <= 2);
+      }
+      CHECK(decodings >= static_cast<int>(coded.size()) - 1);
+      // And what is saved is what the pass said.
+      Setting off = setting;
+      off.codec.clear();
+      const BlockPlan plain(bert, off);
+      CHECK(block.saved - plain.saved ==
+            block.estimate.bytes[static_cast<size_t>(MemoryClass::saved_activations)]);
+    }
+  }
+}
+
+TEST_CASE("the first rule that names a value is its own, and sites say why they are refused") {
+  const BlockPlan block(true, {.codec = {"codec.edges=[\"query:keep\", \"attention:int8/row\", "
+                                         "\"any:fp32\"]"}});
+  int attention = 0;
+  for (const Site& site : block.sites) {
+    attention += site.kind == "int8/row" ? 1 : 0;
+  }
+  CHECK(attention == 2);
+  const BlockPlan small(true, {.codec = {"codec.edges=any:int8", "codec.min_bytes=1000000000"}});
+  REQUIRE_FALSE(small.sites.empty());
+  for (const Site& site : small.sites) {
+    CHECK(site.refused.find("fewer than min_bytes") != std::string::npos);
+  }
+  const BlockPlan grown(true, {.codec = {"codec.edges=any:top100%"}});
+  for (const Site& site : grown.sites) {
+    CHECK(site.refused.find("the value itself") != std::string::npos);
+  }
+  CHECK(grown.report.sites == 0);
+  CHECK(grown.report.what.find("refused") != std::string::npos);
+}
+
+TEST_CASE("codecs refuse what names nothing, with the nearest name") {
+  CHECK(message({"codec=on"}).find("nothing is chosen") != std::string::npos);
+  CHECK(message({"codec.edges=gelu_inptu:int8"}).find("did you mean gelu_input") !=
+        std::string::npos);
+  CHECK(message({"codec.edges=gelu_input:int7"}).find("no codec") != std::string::npos);
+  CHECK(message({"codec.edges=gelu_input:q3.3"}).find("no codec") != std::string::npos);
+  CHECK(message({"codec.edges=gelu_input"}).find("role:codec") != std::string::npos);
+  const std::string nearest = message({"codec.edges=vit.encoder.layer.1/geluu:int8"});
+  CHECK(nearest.find("names no forward value") != std::string::npos);
+  CHECK(nearest.find("vit.encoder.layer.1/gelu'") != std::string::npos);
+  const PassManager passes = codec_passes({"codec.preset=slimfit"});
+  CHECK_FALSE(passes.passes()[0]->invert({}).empty());
+}
+
+TEST_CASE("codec: off and none are the plain graph") {
+  TinyRun plain;
+  TinyRun off({"codec.preset=slimfit", "codec=off"});
+  CHECK(off.experiment.update_step().plan.order.size() ==
+        plain.experiment.update_step().plan.order.size());
+  CHECK(off.experiment.update_step().passes.empty());
+}
