@@ -117,11 +117,13 @@ export build
 
 sanitize() {
   {
-    printf 'memcheck %s\n' matmul linear bias_grad add gelu transpose slice concat reduce_sum \
-      reduce_max broadcast_to layer_norm rms_norm softmax adamw sgd clip_factor dropout embedding \
-      cross_entropy mse attention attention_grad conv2d conv2d_dx conv2d_dw max_pool2d group_norm top_k pixel_shuffle
-    printf 'racecheck %s\n' softmax layer_norm bias_grad transpose reduce_sum sum_squares embedding \
-      group_norm top_k conv2d attention attention_grad
+    printf 'memcheck %s\n' attention attention_grad matmul linear_stack linear_stack_dw linear_dw \
+      residual_norm adamw embedding linear bias_grad gelu layer_norm dropout fixed_point_encode \
+      quantize_encode sgd sum_squares clip_factor add transpose slice concat reduce_sum softmax \
+      reduce_max broadcast_to rms_norm cross_entropy mse conv2d conv2d_dx conv2d_dw max_pool2d \
+      group_norm top_k pixel_shuffle
+    printf 'racecheck %s\n' attention attention_grad residual_norm adamw embedding linear_dw \
+      sum_squares bias_grad gelu softmax layer_norm transpose reduce_sum group_norm top_k conv2d
   } | xargs -P 6 -L 1 bash -c 'sanitize_one "$0" "$1"' > "$out/sanitizer.txt" 2>&1
 }
 export -f sanitize

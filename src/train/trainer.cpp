@@ -85,8 +85,8 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
 
   executor_ =
       std::make_unique<Executor>(memory_, kernel_lookup(memory_->kind()), experiment_.slots());
-  input_stage_ = input_stage_bytes(experiment_.steps(), memory_->kind());
-  runner_ = std::make_unique<StepRunner>(*executor_, input_stage_);
+  runner_ = std::make_unique<StepRunner>(*executor_,
+                                         input_stage_bytes(experiment_.steps(), memory_->kind()));
   forget_programs();
   executor_->mark_arena(kArenaMark);
   const DeviceRates rates = memory_->rates();
@@ -423,7 +423,13 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
 }
 
 int64_t Trainer::measured_peak_bytes() const {
-  return measured_arena_ < 0 ? -1 : executor_->slot_block_bytes() + measured_arena_ + input_stage_;
+  if (measured_arena_ < 0) {
+    return -1;
+  }
+  // Libraries need not write all of the workspace that was planned for them: there the allocator's
+  // own count is what was really taken.
+  return memory_->asynchronous() ? memory_->peak_bytes()
+                                 : executor_->slot_block_bytes() + measured_arena_;
 }
 
 }  // namespace lithe

@@ -45,8 +45,9 @@ class Trainer {
   void profile(int64_t steps) { profile_steps_ = steps; }
   // What was measured; step_seconds is the median over all steps of the run.
   const StepProfile& profile() const { return profile_; }
-  // Slots, input stage and the highest byte of the arena that any step touched; -1 before run() has
-  // ended, or when it had no step to do.
+  // Slots plus the highest byte of the arena that any step touched; on a device that works beside
+  // the host, what its allocator gave out at most. -1 before run() has ended, or when it had no
+  // step to do.
   int64_t measured_peak_bytes() const;
 
   // ---- pieces, for tests and benchmarks
@@ -93,7 +94,6 @@ class Trainer {
   StepProfile profile_;
   int64_t profiled_choice_ = 0;
   int64_t measured_arena_ = -1;
-  int64_t input_stage_ = 0;  // bytes
 };
 
 }  // namespace lithe

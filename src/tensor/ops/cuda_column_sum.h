@@ -26,14 +26,15 @@ __global__ void __launch_bounds__(kColumnLanes* kColumnSlices)
   const int slice = static_cast<int>(threadIdx.y);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kColumnLanes * kVector;
   const int64_t column = first + int64_t{lane} * kVector;
+  constexpr bool kStores = requires { typename Term::Loaded; };
   const int64_t chunks = gridDim.y;
-  // From the end, which the kernel before has left in the cache.
-  const int64_t chunk = chunks - 1 - static_cast<int64_t>(blockIdx.y);
+  // A pass over much memory goes from the end, which the kernel before has left in the cache.
+  const int64_t chunk = kStores ? chunks - 1 - static_cast<int64_t>(blockIdx.y) : blockIdx.y;
   const int64_t end = rows * (chunk + 1) / chunks;
   A sums[kSums][kVector] = {};
   if (column < columns) {
     int64_t row = rows * chunk / chunks + slice;
-    if constexpr (requires { typename Term::Loaded; }) {
+    if constexpr (kStores) {
       for (; row < end; row += kRowsAhead * kColumnSlices) {
         typename Term::Loaded loaded[kRowsAhead];
 #pragma unroll
