@@ -211,9 +211,9 @@ TEST_CASE("what does not fit is refused before allocating, with the pass that wo
   const fs::path out = fs::temp_directory_path() / "lithe_test_cli_memory";
   fs::remove_all(out);
   // Far more than any machine that runs tests has; half of it with recompute is too.
-  const Result r = train(config("bench/vit_b16.yaml") +
-                         " train.batch_size=100000 data.synthetic_size=64 --device cpu --out " +
-                         out.string());
+  const Result r =
+      train(config("bench/vit_b16.yaml") +
+            " train.batch_size=100000 data.synthetic_size=64 --device cpu --out " + out.string());
   CHECK(r.code == 4);
   CHECK(contains(r.output, "the largest values at the peak are"));
   CHECK(contains(r.output, "train.batch_size="));

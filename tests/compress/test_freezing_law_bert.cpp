@@ -150,7 +150,7 @@ TEST_CASE("each frozen linear of BERT removes its input from the plan, q/k/v onl
       {{kQuery, kKey, kValue}, 4 * kHidden},
       {{kAttentionOutput}, 4 * kHidden},
       {{kWide}, 4 * kHidden},
-      {{kSmall}, 16 * kHidden},         // the fused activation's output; its input stays for dx
+      {{kSmall}, 16 * kHidden},          // the fused activation's output; its input stays for dx
       {{"output.LayerNorm.weight"}, 0},  // semi-static: dx needs the input too
       {kUnits, 28 * kHidden},
   };

@@ -11,7 +11,8 @@ struct DropoutAttrs {
   uint64_t key = 0;  // the site's own number, for example a hash of its module path
 };
 
-// y = x * keep * dropout_scale(p). `rng` is an int64 [2] input: (seed, step). p == 0 returns x itself.
+// y = x * keep * dropout_scale(p). `rng` is an int64 [2] input: (seed, step). p == 0 returns x
+// itself.
 ValueId dropout(Graph& graph, ValueId x, ValueId rng, const DropoutAttrs& attrs);
 
 extern const OpDef dropout_op;

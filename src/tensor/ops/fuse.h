@@ -10,8 +10,8 @@ namespace lithe {
 // built: the fused op brings its own. Returns how many were rewritten.
 int fuse_residual_norms(Graph& graph);
 
-// Linear layers that read one value, such as query, key and value or gate and up -> linear_stack, on
-// the forward graph, before gradients are built. Returns how many stacks were made.
+// Linear layers that read one value, such as query, key and value or gate and up -> linear_stack,
+// on the forward graph, before gradients are built. Returns how many stacks were made.
 int fuse_parallel_linears(Graph& graph);
 
 // a b + c -> one product that adds to c, wherever nobody else reads a b: the sums of a value's
