@@ -8,24 +8,13 @@
 
 #include "report/text_table.h"
 #include "tensor/core/error.h"
+#include "tensor/graph/phase_name.h"
 
 namespace lithe {
 namespace {
 
 // Of their first input they read no more than they write: rows of a table, a part of a tensor.
 constexpr std::array<std::string_view, 2> kReadsPart = {"embedding", "slice"};
-
-std::string_view phase_name(Phase phase) {
-  switch (phase) {
-    case Phase::forward:
-      return "forward";
-    case Phase::backward:
-      return "backward";
-    case Phase::update:
-      return "update";
-  }
-  return "";
-}
 
 bool is_view(const OpDef& op) {
   return std::any_of(op.aliases.begin(), op.aliases.end(),

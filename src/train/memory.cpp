@@ -3,22 +3,11 @@
 #include <algorithm>
 #include <numeric>
 
+#include "tensor/graph/phase_name.h"
 #include "train/step_runner.h"
 
 namespace lithe {
 namespace {
-
-std::string_view phase_name(Phase phase) {
-  switch (phase) {
-    case Phase::forward:
-      return "forward";
-    case Phase::backward:
-      return "backward";
-    case Phase::update:
-      return "update";
-  }
-  return "";
-}
 
 void add(MemoryByClass& to, const MemoryByClass& other) {
   std::transform(to.begin(), to.end(), other.begin(), to.begin(), std::plus<>());

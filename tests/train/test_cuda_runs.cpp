@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "train/image_run.h"
 #include "train/text_run.h"
 #include "train/tiny_run.h"
 
@@ -18,29 +19,6 @@ bool no_gpu() {
   MESSAGE("no CUDA device: not run");
   return true;
 }
-
-// The run of tiny_run.h (a ViT) with a trainer on some device.
-struct ImageRun {
-  ImageRun(const fs::path& path, const std::vector<std::string>& overrides,
-           const std::shared_ptr<DeviceMemory>& memory)
-      : recipe(tiny_recipe(overrides)),
-        experiment(recipe, memory->kind()),
-        folder(path, RunMode::kOverwrite, false),
-        trainer(experiment, folder, memory, open_training_data(recipe, experiment.model())) {
-    trainer.start(StartWeights(experiment));
-  }
-  std::vector<Tensor> slots() {
-    std::vector<Tensor> out;
-    for (SlotId s = 0; s < experiment.slots().size(); ++s) {
-      out.push_back(trainer.executor().read_slot(s));
-    }
-    return out;
-  }
-  recipe::Recipe recipe;
-  Experiment experiment;
-  RunFolder folder;
-  Trainer trainer;
-};
 
 template <typename Run>
 std::vector<double> losses(Run& run, int steps) {
@@ -100,8 +78,10 @@ TEST_CASE("CUDA: BERT and ViT learn as on the CPU, dropout masks included") {
       TextRun bert_cpu(files, "bert_cpu", more, RunMode::kOverwrite);
       TextRun bert_gpu(files, "bert_gpu", more, RunMode::kOverwrite, cuda_memory(0));
       check_close(losses(bert_gpu, 10), losses(bert_cpu, 10), tolerance);
-      ImageRun vit_cpu(files.path / "vit_cpu", with(kViTDropout, more), cpu_memory());
-      ImageRun vit_gpu(files.path / "vit_gpu", with(kViTDropout, more), cuda_memory(0));
+      ImageRun vit_cpu(files.path / "vit_cpu", with(kViTDropout, more), RunMode::kOverwrite,
+                       cpu_memory());
+      ImageRun vit_gpu(files.path / "vit_gpu", with(kViTDropout, more), RunMode::kOverwrite,
+                       cuda_memory(0));
       check_close(losses(vit_gpu, 10), losses(vit_cpu, 10), tolerance);
     }
   }
@@ -115,8 +95,8 @@ TEST_CASE("CUDA: two runs of 100 steps are bit-equal, and so is one that runs a 
   const TextFolder files("cuda_twice");
   for (const auto& more : {std::vector<std::string>{}, kBf16}) {
     const auto options = with(kViTDropout, with(more, {"train.clip_norm=1"}));
-    ImageRun a(files.path / "a", options, cuda_memory(0));
-    ImageRun b(files.path / "b", options, cuda_memory(0));
+    ImageRun a(files.path / "a", options, RunMode::kOverwrite, cuda_memory(0));
+    ImageRun b(files.path / "b", options, RunMode::kOverwrite, cuda_memory(0));
     losses(a, 100);
     b.trainer.run(go);
     check_same_bits(a, b);
@@ -170,6 +150,6 @@ TEST_CASE("CUDA: a loss that is not finite ends the run with its own code") {
   const std::atomic<bool> go{false};
   const TextFolder files("cuda_nan");
   ImageRun run(files.path / "run", {"optimizer.name=sgd", "optimizer.lr=1e30", "train.steps=20"},
-               cuda_memory(0));
+               RunMode::kOverwrite, cuda_memory(0));
   CHECK_THROWS_AS(run.trainer.run(go), NumericalError);
 }

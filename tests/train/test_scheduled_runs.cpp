@@ -9,6 +9,7 @@
 #include <set>
 
 #include "compress/passes.h"
+#include "train/image_run.h"
 #include "train/text_run.h"
 #include "train/tiny_run.h"
 
@@ -23,33 +24,6 @@ Overrides with(Overrides a, const Overrides& b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
 }
-
-// The run of tiny_run.h (a ViT of three blocks) with a trainer.
-struct ImageRun {
-  ImageRun(const fs::path& path, const Overrides& overrides, RunMode mode = RunMode::kOverwrite,
-           const std::shared_ptr<DeviceMemory>& memory = cpu_memory())
-      : recipe(tiny_recipe(overrides)),
-        experiment(recipe, memory->kind()),
-        folder(path, mode, false),
-        trainer(experiment, folder, memory, open_training_data(recipe, experiment.model())) {
-    if (mode == RunMode::kResume) {
-      trainer.resume();
-    } else {
-      trainer.start(StartWeights(experiment));
-    }
-  }
-  std::vector<Tensor> slots() {
-    std::vector<Tensor> out;
-    for (SlotId s = 0; s < experiment.slots().size(); ++s) {
-      out.push_back(trainer.executor().read_slot(s));
-    }
-    return out;
-  }
-  recipe::Recipe recipe;
-  Experiment experiment;
-  RunFolder folder;
-  Trainer trainer;
-};
 
 template <typename Run>
 const std::vector<SlotId>& units(const Run& run) {

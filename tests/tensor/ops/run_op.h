@@ -3,8 +3,10 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <vector>
 
+#include "tensor/core/philox.h"
 #include "tensor/graph/executor.h"
 #include "tensor/graph/gradient.h"
 
@@ -45,6 +47,22 @@ inline std::vector<Tensor> run_op(const OpDef& op, const std::vector<Tensor>& in
     const auto out = g.outputs(n);
     return std::vector<ValueId>(out.begin(), out.end());
   });
+}
+
+// fp32 in [-1, 1), a function of `key` and the element.
+inline Tensor random_tensor(const Shape& shape, uint64_t key) {
+  Tensor out(DType::f32, shape);
+  auto values = out.as<float>();
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = 2 * uniform01(philox(key, 1, i).word[0]) - 1;
+  }
+  return out;
+}
+
+inline int count_nodes(const Graph& g, const OpDef& op) {
+  const std::vector<NodeId> order = g.order();
+  return static_cast<int>(
+      std::count_if(order.begin(), order.end(), [&](NodeId n) { return g.node(n).op == &op; }));
 }
 
 // Runs with another number of threads for its own lifetime.

@@ -20,21 +20,6 @@ constexpr int64_t kRows = 200;  // several ranges of rows
 constexpr int64_t kIn = 12;
 constexpr int64_t kWidth = 24;
 
-Tensor random(const Shape& shape, uint64_t key) {
-  Tensor out(DType::f32, shape);
-  auto values = out.as<float>();
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = 2 * uniform01(philox(key, 1, i).word[0]) - 1;
-  }
-  return out;
-}
-
-int count(const Graph& g, const OpDef& op) {
-  const std::vector<NodeId> order = g.order();
-  return static_cast<int>(
-      std::count_if(order.begin(), order.end(), [&](NodeId n) { return g.node(n).op == &op; }));
-}
-
 // Nodes of residual_norm_grad that sum for a bias.
 int asked(const Graph& g) {
   const std::vector<NodeId> order = g.order();
@@ -49,14 +34,10 @@ struct Inputs {
 
 std::vector<Tensor> tensors() {
   const std::array<int64_t, 2> numbers = {7, 3};
-  return {random({kRows, kIn}, 1),
-          random({kWidth, kIn}, 2),
-          random({kWidth}, 3),
-          random({kRows, kWidth}, 4),
-          random({kWidth}, 5),
-          random({kWidth}, 6),
-          Tensor::from<int64_t>({2}, numbers),
-          random({kRows, kWidth}, 7)};
+  return {random_tensor({kRows, kIn}, 1),      random_tensor({kWidth, kIn}, 2),
+          random_tensor({kWidth}, 3),          random_tensor({kRows, kWidth}, 4),
+          random_tensor({kWidth}, 5),          random_tensor({kWidth}, 6),
+          Tensor::from<int64_t>({2}, numbers), random_tensor({kRows, kWidth}, 7)};
 }
 
 Inputs inputs_of(const std::vector<ValueId>& in) {
@@ -137,7 +118,7 @@ TEST_CASE("residual_norm_grad sums y's gradient for the bias of the layer before
                     : std::vector<ValueId>{in.weight, in.bias, in.residual, in.gamma, in.beta};
           const std::vector<ValueId> out = gradients_of(g, loss, wanted);
           CHECK(asked(g) == (hide ? 0 : 1));
-          CHECK(count(g, linear_dw_op) + count(g, bias_grad_op) == (hide ? 1 : 0));
+          CHECK(count_nodes(g, linear_dw_op) + count_nodes(g, bias_grad_op) == (hide ? 1 : 0));
           return out;
         });
       };
@@ -160,7 +141,7 @@ TEST_CASE("without a wanted bias nothing is summed") {
       in.bias = biased ? in.bias : kNoValue;
       const ValueId loss = loss_of(g, in, {.p = p});
       gradients_of(g, loss, std::array{in.weight, in.residual, in.gamma, in.beta});
-      CHECK(count(g, residual_norm_grad_op) == 1);
+      CHECK(count_nodes(g, residual_norm_grad_op) == 1);
       CHECK(asked(g) == 0);
     }
   }
@@ -175,7 +156,7 @@ TEST_CASE("where y is read twice the bias's gradient has all of it") {
           const Inputs in = inputs_of(values);
           const ValueId loss = loss_of(g, in, {.p = p, .hide = hide, .again = again});
           const std::vector<ValueId> out = gradients_of(g, loss, std::array{in.weight, in.bias});
-          CHECK(count(g, linear_dw_op) == 1);
+          CHECK(count_nodes(g, linear_dw_op) == 1);
           if (again == Chain::Again::after) {
             CHECK(asked(g) == 0);
           }
@@ -204,7 +185,7 @@ TEST_CASE("of two layers that are added before the norm each gets its own sum") 
         const std::vector<ValueId> gradients =
             gradients_of(g, loss, std::array{in.weight, in.bias, in.gamma});
         CHECK(asked(g) == (hide ? 0 : 1));
-        CHECK(count(g, linear_dw_op) == (hide ? 2 : (p > 0 ? 1 : 0)));
+        CHECK(count_nodes(g, linear_dw_op) == (hide ? 2 : (p > 0 ? 1 : 0)));
         return gradients;
       });
     };
@@ -243,7 +224,7 @@ TEST_CASE("an activation's gradient is summed for the bias of the layer before")
           }
           const ValueId loss = sum_of_product(g, active, in.cotangent);
           const std::vector<ValueId> out = gradients_of(g, loss, std::array{in.weight, in.bias});
-          CHECK(count(g, linear_dw_op) == (hide ? 1 : 0));
+          CHECK(count_nodes(g, linear_dw_op) == (hide ? 1 : 0));
           return out;
         });
       };

@@ -20,21 +20,6 @@ using namespace lithe;  // NOLINT
 
 namespace {
 
-Tensor random(const Shape& shape, uint64_t key) {
-  Tensor out(DType::f32, shape);
-  auto values = out.as<float>();
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = 2 * uniform01(philox(key, 1, i).word[0]) - 1;
-  }
-  return out;
-}
-
-int count(const Graph& g, const OpDef& op) {
-  const std::vector<NodeId> order = g.order();
-  return static_cast<int>(
-      std::count_if(order.begin(), order.end(), [&](NodeId n) { return g.node(n).op == &op; }));
-}
-
 void check_close(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   REQUIRE(a.size() == b.size());
   for (size_t i = 0; i < a.size(); ++i) {
@@ -64,9 +49,9 @@ std::vector<ValueId> stream(Graph& g, const std::vector<ValueId>& in, bool drop,
   const std::array<ValueId, 4> wanted = {x, w, gamma, beta};
   if (fuse) {
     CHECK(fuse_residual_norms(g) == 2);
-    CHECK(count(g, residual_norm_op) == 2);
-    CHECK(count(g, layer_norm_op) == 0);
-    CHECK(count(g, dropout_op) == 0);
+    CHECK(count_nodes(g, residual_norm_op) == 2);
+    CHECK(count_nodes(g, layer_norm_op) == 0);
+    CHECK(count_nodes(g, dropout_op) == 0);
   }
   std::vector<ValueId> out;
   const ValueId loss = reduce_sum(g, mul(g, both, both), {0, 1});
@@ -74,10 +59,10 @@ std::vector<ValueId> stream(Graph& g, const std::vector<ValueId>& in, bool drop,
     out.push_back(p.gradient);
   }
   if (fuse) {
-    const int before = count(g, add_op);
+    const int before = count_nodes(g, add_op);
     const int fused = fuse_sums(g);
     CHECK(fused > 0);
-    CHECK(count(g, add_op) == before - fused);
+    CHECK(count_nodes(g, add_op) == before - fused);
   }
   out.push_back(loss);
   verify(g, "the test's rewriting");
@@ -88,8 +73,9 @@ std::vector<ValueId> stream(Graph& g, const std::vector<ValueId>& in, bool drop,
 
 TEST_CASE("fused sums, norms and dropout give the values and gradients of the chain") {
   const std::array<int64_t, 2> numbers = {7, 3};
-  const std::vector<Tensor> inputs = {random({6, 16}, 1), random({16, 16}, 2), random({16}, 3),
-                                      random({16}, 4), Tensor::from<int64_t>({2}, numbers)};
+  const std::vector<Tensor> inputs = {random_tensor({6, 16}, 1), random_tensor({16, 16}, 2),
+                                      random_tensor({16}, 3), random_tensor({16}, 4),
+                                      Tensor::from<int64_t>({2}, numbers)};
   for (const bool drop : {false, true}) {
     CAPTURE(drop);
     const auto plain = run_graph(inputs, [&](Graph& g, const std::vector<ValueId>& in) {
@@ -103,10 +89,10 @@ TEST_CASE("fused sums, norms and dropout give the values and gradients of the ch
 }
 
 TEST_CASE("layers of one input become a stack whose outputs lie next to one another") {
-  std::vector<Tensor> inputs = {random({10, 64}, 1)};
+  std::vector<Tensor> inputs = {random_tensor({10, 64}, 1)};
   for (uint64_t i = 0; i < 3; ++i) {
-    inputs.push_back(random({64, 64}, 2 + i));
-    inputs.push_back(random({64}, 12 + i));
+    inputs.push_back(random_tensor({64, 64}, 2 + i));
+    inputs.push_back(random_tensor({64}, 12 + i));
   }
   const auto run = [&](bool fuse) {
     return run_graph(inputs, [&](Graph& g, const std::vector<ValueId>& in) {
@@ -117,7 +103,7 @@ TEST_CASE("layers of one input become a stack whose outputs lie next to one anot
       }
       if (fuse) {
         CHECK(fuse_parallel_linears(g) == 1);
-        CHECK(count(g, linear_op) == 0);
+        CHECK(count_nodes(g, linear_op) == 0);
       }
       const ValueId both = concat(g, y, 1);  // one reader of all, as attention is
       const ValueId loss = reduce_sum(g, mul(g, both, both), {0, 1, 2});

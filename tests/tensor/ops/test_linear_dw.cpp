@@ -21,23 +21,14 @@ constexpr int64_t kBatch = 4;
 constexpr int64_t kTokens = 16;
 constexpr int64_t kHidden = 64;
 
-Tensor random(const Shape& shape, uint64_t key) {
-  Tensor out(DType::f32, shape);
-  auto values = out.as<float>();
-  for (size_t i = 0; i < values.size(); ++i) {
-    values[i] = 2 * uniform01(philox(key, 1, i).word[0]) - 1;
-  }
-  return out;
-}
-
 // x, three weights, three biases.
 std::vector<Tensor> tensors() {
-  std::vector<Tensor> out = {random({kBatch, kTokens, kHidden}, 1)};
+  std::vector<Tensor> out = {random_tensor({kBatch, kTokens, kHidden}, 1)};
   for (uint64_t i = 0; i < 3; ++i) {
-    out.push_back(random({kHidden, kHidden}, 2 + i));
+    out.push_back(random_tensor({kHidden, kHidden}, 2 + i));
   }
   for (uint64_t i = 0; i < 3; ++i) {
-    out.push_back(random({kHidden}, 12 + i));
+    out.push_back(random_tensor({kHidden}, 12 + i));
   }
   return out;
 }
