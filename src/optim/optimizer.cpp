@@ -23,10 +23,6 @@ constexpr std::array<OptimizerKind, 2> kKinds = {{
     {"sgd", "SGD with momentum", sgd_options, make_sgd},
 }};
 
-SlotId parameter_of(const Graph& graph, const ParameterGradient& p) {
-  return graph.slots().original(graph.value(p.parameter).slot);
-}
-
 // New nodes are of the update phase; scope, phase and cursor are put back at the end.
 class UpdateContext {
  public:
@@ -93,6 +89,10 @@ std::unique_ptr<Optimizer> make_optimizer(const recipe::Recipe& section) {
   const auto kind = std::find_if(kKinds.begin(), kKinds.end(),
                                  [&](const OptimizerKind& k) { return k.name == name; });
   return kind->make(section);  // the schema's choices are kKinds' names
+}
+
+SlotId parameter_of(const Graph& graph, const ParameterGradient& p) {
+  return graph.slots().original(graph.value(p.parameter).slot);
 }
 
 bool decays(std::string_view name, const std::vector<std::string>& no_decay) {

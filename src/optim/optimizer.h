@@ -40,6 +40,9 @@ std::unique_ptr<Optimizer> make_optimizer(const recipe::Recipe& section);
 // matches.
 bool decays(std::string_view name, const std::vector<std::string>& no_decay);
 
+// The parameter that a gradient belongs to, whether the step computed with it or with its copy.
+SlotId parameter_of(const Graph& graph, const ParameterGradient& p);
+
 // Where the nodes that take the gradients stand.
 enum class UpdateOrder : uint8_t {
   each,      // each behind its gradient, so that the gradient dies there

@@ -19,11 +19,6 @@ std::string accumulator_name(const Slot& parameter) {
 
 bool is_attention(const Graph& graph, NodeId n) { return graph.node(n).op == &attention_op; }
 
-// The parameter that a gradient belongs to, whether the step computed with it or with its copy.
-const Slot& parameter_of(const Graph& g, const ParameterGradient& p) {
-  return g.slots()[g.slots().original(g.value(p.parameter).slot)];
-}
-
 // Forward and, when training, backward with the graph passes applied.
 struct Built {
   StepGraph step;
@@ -134,7 +129,7 @@ void mark_changes(StepGraph& step, const std::vector<ParameterGradient>& gradien
   Graph& g = *step.graph;
   const std::set<SlotId> units(schedule.units.begin(), schedule.units.end());
   for (size_t i = 0; i < gradients.size(); ++i) {
-    const SlotId slot = g.slots().original(g.value(gradients[i].parameter).slot);
+    const SlotId slot = parameter_of(g, gradients[i]);
     if (units.contains(slot)) {
       g.mark_output(updates[i].change, fmt::format("change of {}", g.slots()[slot].name));
       step.changes.emplace_back(slot, updates[i].change);
@@ -150,7 +145,7 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
   if (options.accumulate > 1) {
     g.set_phase(Phase::update);
     for (ParameterGradient& p : built.gradients) {
-      const Slot& parameter = parameter_of(g, p);
+      const Slot& parameter = g.slots()[parameter_of(g, p)];
       const ValueId sum = g.leaf(g.slots().find(accumulator_name(parameter)));
       cursor_behind(g, p.gradient);
       // Of its block, so that updates can tell what belongs together (UpdateOrder::by_block).
@@ -203,7 +198,7 @@ StepGraph build_accumulate_step(const StepContext& context, const StepOptions& o
     g.set_cursor(run.cursor);
     for (size_t i = run.begin; i < run.end; ++i) {
       const ParameterGradient& p = built.gradients[i];
-      const Slot& parameter = parameter_of(g, p);
+      const Slot& parameter = g.slots()[parameter_of(g, p)];
       g.set_scope(g.add_scope(parameter.name));
       accumulate(g, g.leaf(g.slots().find(accumulator_name(parameter))), p.gradient);
     }

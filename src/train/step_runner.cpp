@@ -74,15 +74,15 @@ StepRunner::StepRunner(Executor& executor, int64_t input_bytes) : executor_(exec
 }
 
 void StepRunner::write(const StepGraph& step, const Program& program, const Batch& batch,
-                       const StepInputs& inputs, Stage& stage) {
+                       const StepInputs& inputs, HostBlock& stage) {
   const Graph& g = *step.graph;
   const InputLayout layout = layout_of(step);
   const int64_t bytes = inputs_at(step) + layout.bytes;
-  if (bytes > stage.block.bytes()) {
-    stage.block = HostBlock();
-    stage.block = HostBlock(executor_.shared_memory(), bytes);
+  if (bytes > stage.bytes()) {
+    stage = HostBlock();
+    stage = HostBlock(executor_.shared_memory(), bytes);
   }
-  std::byte* host = stage.block.data() + inputs_at(step);
+  std::byte* host = stage.data() + inputs_at(step);
   size_t next = 0;
   const auto put = [&](const void* data, int64_t size) {
     std::memcpy(host + layout.at[next++].second, data, static_cast<size_t>(size));
@@ -134,7 +134,7 @@ void StepRunner::feed(const StepGraph& step, const Program& program, const Batch
 
 // Forward and the loss first: whatever is wrong by then has not reached a weight.
 void StepRunner::run_checked(const StepGraph& step, const Program& program, const Batch& batch,
-                             const StepInputs& inputs, Stage& stage) {
+                             const StepInputs& inputs, HostBlock& stage) {
   executor_.run(program, 0, step.loss_end);
   const double loss = executor_.read(program, step.loss).to(DType::f64).as<double>()[0];
   if (!std::isfinite(loss)) {
@@ -159,7 +159,7 @@ void StepRunner::launch(const StepGraph& step, const Program& program, const Bat
                         const StepInputs& inputs) {
   const size_t number_of_stage = next_stage_;
   next_stage_ = (next_stage_ + 1) % stages_.size();
-  Stage& stage = stages_[number_of_stage];
+  HostBlock& stage = stages_[number_of_stage];
   write(step, program, batch, inputs, stage);
   if (inputs.profile) {
     profiled_ = executor_.run_profiled(program);
@@ -168,7 +168,7 @@ void StepRunner::launch(const StepGraph& step, const Program& program, const Bat
   } else {
     run_checked(step, program, batch, inputs, stage);
   }
-  std::byte* results = stage.block.data();
+  std::byte* results = stage.data();
   executor_.read_async(program, step.loss, results + kLossAt);
   if (step.correct != kNoValue) {
     executor_.read_async(program, step.correct, results + kCorrectAt);
@@ -197,7 +197,7 @@ std::optional<StepNumbers> StepRunner::collect() {
   const Open open = open_.front();
   open_.pop_front();
   executor_.memory().wait(open.mark);
-  const std::byte* results = stages_[open.stage].block.data();
+  const std::byte* results = stages_[open.stage].data();
   const StepGraph& step = *open.step;
   const Graph& g = *step.graph;
   StepNumbers out = open.numbers;

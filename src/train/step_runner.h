@@ -70,21 +70,17 @@ class StepRunner {
     size_t stage;
     int64_t mark;
   };
-  // Pinned memory of one open step: its results, then its inputs.
-  struct Stage {
-    HostBlock block;
-    int64_t used = 0;
-  };
 
   void write(const StepGraph& step, const Program& program, const Batch& batch,
-             const StepInputs& inputs, Stage& stage);
+             const StepInputs& inputs, HostBlock& stage);
   void run_checked(const StepGraph& step, const Program& program, const Batch& batch,
-                   const StepInputs& inputs, Stage& stage);
+                   const StepInputs& inputs, HostBlock& stage);
   [[noreturn]] void gradient_not_finite(const StepGraph& step, const StepNumbers& numbers) const;
 
   Executor& executor_;
   Block input_stage_;  // on the device
-  std::vector<Stage> stages_ = std::vector<Stage>(kAhead + 1);
+  // Pinned memory of the open steps: results, then inputs.
+  std::vector<HostBlock> stages_ = std::vector<HostBlock>(kAhead + 1);
   size_t next_stage_ = 0;
   std::deque<Open> open_;
   std::vector<double> profiled_;

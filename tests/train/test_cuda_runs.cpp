@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "train/image_run.h"
+#include "train/run_checks.h"
 #include "train/text_run.h"
 #include "train/tiny_run.h"
 
@@ -20,15 +21,6 @@ bool no_gpu() {
   return true;
 }
 
-template <typename Run>
-std::vector<double> losses(Run& run, int steps) {
-  std::vector<double> out;
-  for (int i = 0; i < steps; ++i) {
-    out.push_back(run.trainer.step());
-  }
-  return out;
-}
-
 void check_close(const std::vector<double>& a, const std::vector<double>& b, double tolerance) {
   REQUIRE(a.size() == b.size());
   double worst = 0;
@@ -40,26 +32,10 @@ void check_close(const std::vector<double>& a, const std::vector<double>& b, dou
   MESSAGE("largest relative difference of the loss: " << worst);
 }
 
-template <typename Run>
-void check_same_bits(Run& a, Run& b) {
-  const auto x = a.slots();
-  const auto y = b.slots();
-  REQUIRE(x.size() == y.size());
-  for (size_t i = 0; i < x.size(); ++i) {
-    INFO(a.experiment.slots()[static_cast<SlotId>(i)].name);
-    CHECK(same_bits(x[i], y[i]));
-  }
-}
-
 const std::vector<std::string> kViTDropout = {"train.steps=100",
                                               "model.vit.hidden_dropout_prob=0.1",
                                               "model.vit.attention_probs_dropout_prob=0.1"};
 const std::vector<std::string> kBf16 = {"train.compute=bf16"};
-
-std::vector<std::string> with(std::vector<std::string> a, const std::vector<std::string>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 }  // namespace
 

@@ -10,6 +10,7 @@
 
 #include "compress/passes.h"
 #include "train/image_run.h"
+#include "train/run_checks.h"
 #include "train/text_run.h"
 #include "train/tiny_run.h"
 
@@ -19,11 +20,6 @@ using namespace lithe::testing;  // NOLINT
 namespace {
 
 using Overrides = std::vector<std::string>;
-
-Overrides with(Overrides a, const Overrides& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 template <typename Run>
 const std::vector<SlotId>& units(const Run& run) {
@@ -52,23 +48,8 @@ std::vector<double> scores(const Run& run) {
 }
 
 template <typename Run>
-std::vector<double> losses(Run& run, int64_t steps) {
-  std::vector<double> out;
-  for (int64_t i = 0; i < steps; ++i) {
-    out.push_back(run.trainer.step());
-  }
-  return out;
-}
-
-template <typename Run>
-void check_same_bits(Run& a, Run& b) {
-  const auto x = a.slots();
-  const auto y = b.slots();
-  REQUIRE(x.size() == y.size());
-  for (size_t i = 0; i < x.size(); ++i) {
-    INFO(a.experiment.slots()[static_cast<SlotId>(i)].name);
-    CHECK(same_bits(x[i], y[i]));
-  }
+void check_same_run(Run& a, Run& b) {
+  check_same_bits(a, b);
   CHECK(a.experiment.passes().state() == b.experiment.passes().state());
 }
 
@@ -327,7 +308,7 @@ TEST_CASE("resume is bit-equal with a schedule, scores and all") {
     ImageRun second(files.path / "broken", options, RunMode::kResume);
     CHECK(second.trainer.steps_done() == 9);
     losses(second, 15);
-    check_same_bits(whole, second);
+    check_same_run(whole, second);
     CHECK_THROWS_AS(
         ImageRun(files.path / "broken", with(options, {"freeze.fraction=0.5"}), RunMode::kResume),
         FileError);
@@ -434,7 +415,7 @@ TEST_CASE("CUDA: scheduled runs are bit-equal to themselves and learn as on the 
       losses(a, 30);
       const int64_t predicted = b.experiment.memory().predicted_peak_bytes;
       b.trainer.run(go);  // a step ahead
-      check_same_bits(a, b);
+      check_same_run(a, b);
       CHECK(b.trainer.measured_peak_bytes() <= predicted);
       CHECK(b.trainer.executor().memory().peak_bytes() == predicted);
     }
@@ -458,5 +439,5 @@ TEST_CASE("CUDA: scheduled runs are bit-equal to themselves and learn as on the 
   }
   TextRun second(files, "broken", text, RunMode::kResume, cuda_memory(0));
   losses(second, 10);
-  check_same_bits(whole, second);
+  check_same_run(whole, second);
 }
