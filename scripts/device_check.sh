@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Builds on a machine with an NVIDIA GPU, compares every CUDA kernel with the CPU, times the large
-# shapes beside PyTorch and runs compute-sanitizer on a part of the cases.
+# shapes beside PyTorch and runs compute-sanitizer over the registry.
 #
-#   scripts/device_check.sh [--build | --quick | --steps]
-#     --build: only build; --quick: build, tests and compare; --steps: build and time training steps
+#   scripts/device_check.sh [--build | --quick | --steps | --sanitize]
+#     --build: only build; --quick: build, tests and compare; --steps: build and time training
+#     steps; --sanitize: build, memcheck and racecheck
 #
 # Results go to $OUT (default: build-device/results): machine.json, log.txt, compare.json,
 # support.json, perf.json, peers.json, table.md, steps.json, steps.md, trace_*.json, sanitizer.txt.
@@ -15,8 +16,9 @@ cd "$(dirname "$0")/.." || exit 1
 
 mode=${1:-all}
 case "$mode" in
-  --build | --quick | --steps | all) ;;
-  *) echo "device_check.sh: unknown option '$1'; use --build, --quick or --steps" >&2; exit 2 ;;
+  --build | --quick | --steps | --sanitize | all) ;;
+  *) echo "device_check.sh: unknown option '$1'; use --build, --quick, --steps or --sanitize" >&2
+     exit 2 ;;
 esac
 
 build="build-device"
@@ -99,12 +101,13 @@ configure() {
     "-DCMAKE_CUDA_FLAGS=$include"
 }
 
-# Each op alone, so that one that hangs or is slow under the tool takes no other with it.
-sanitize_one() {
-  local tool=$1 op=$2 rc=0 text
-  text=$(timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 99 \
-    "$build/bin/op_registry" --mode compare --device cuda --op "$op" 2>&1) || rc=$?
-  echo "$tool $op: rc $rc, $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|passed,' <<< "$text" |
+# The whole registry in parts that run beside one another. A part that does not end in time says so.
+parts=14
+sanitize_part() {
+  local tool=$1 part=$2 rc=0 text
+  text=$(timeout "$sanitizer_limit" compute-sanitizer --tool "$tool" --error-exitcode 99 \
+    "$build/bin/op_registry" --mode compare --device cuda --part "$part" 2>&1) || rc=$?
+  echo "$tool $part: rc $rc, $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY|passed,' <<< "$text" |
     tr '\n' ' ')"
   # 1: a comparison failed, which is not this tool's finding.
   if [[ $rc != 0 && $rc != 1 ]]; then
@@ -112,22 +115,16 @@ sanitize_one() {
     return 1
   fi
 }
-export -f sanitize_one
+export -f sanitize_part
 export build
 
+# sanitize TOOL
 sanitize() {
-  {
-    printf 'memcheck %s\n' attention attention_grad matmul linear_stack linear_stack_dw linear_dw \
-      residual_norm adamw embedding linear bias_grad gelu layer_norm dropout fixed_point_encode \
-      quantize_encode sgd sum_squares clip_factor add transpose slice concat reduce_sum softmax \
-      reduce_max broadcast_to rms_norm cross_entropy mse conv2d conv2d_dx conv2d_dw max_pool2d \
-      group_norm top_k pixel_shuffle
-    printf 'racecheck %s\n' attention attention_grad residual_norm adamw embedding linear_dw \
-      sum_squares bias_grad gelu softmax layer_norm transpose reduce_sum group_norm top_k conv2d
-  } | xargs -P 6 -L 1 bash -c 'sanitize_one "$0" "$1"' > "$out/sanitizer.txt" 2>&1
+  for ((k = 1; k <= parts; ++k)); do echo "$1 $k/$parts"; done |
+    xargs -P "$parts" -L 1 bash -c 'sanitize_part "$0" "$1"' >> "$out/sanitizer.txt" 2>&1
 }
 export -f sanitize
-export out
+export out parts
 
 # The machine that the figures belong to.
 describe_machine() {
@@ -162,7 +159,7 @@ if step configure 60 bash -c configure &&
     --target op_registry --target test_tensor_core --target test_train \
     --target test_train_cuda --target bench_step --target train && [[ $mode != --build ]]; then
   export LD_LIBRARY_PATH=$PWD/$build/lib:${LD_LIBRARY_PATH:-}
-  if [[ $mode != --steps ]]; then
+  if [[ $mode != --steps && $mode != --sanitize ]]; then
     step "memory tests" 60 "$build/bin/test_tensor_core"
     step "training tests" 150 "$build/bin/test_train" -tc='CUDA*,*PyTorch*,*bf16*'
     step "hot path" 60 "$build/bin/test_train_cuda"
@@ -179,7 +176,13 @@ if step configure 60 bash -c configure &&
   fi
   if [[ $mode == all ]]; then
     step support 60 "$registry" --mode support --json "$out/support.json"
-    step sanitizer 150 bash -c sanitize
+  fi
+  if [[ $mode == all || $mode == --sanitize ]]; then
+    sanitizer_limit=$(((limit - SECONDS - 10) / 2))
+    export sanitizer_limit
+    for tool in memcheck racecheck; do
+      step $tool $((sanitizer_limit + 5)) bash -c "sanitize $tool"
+    done
   fi
 fi
 

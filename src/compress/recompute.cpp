@@ -4,6 +4,8 @@
 #include <map>
 
 #include "compress/selector.h"
+#include "tensor/ops/norm.h"
+#include "tensor/ops/residual_norm.h"
 
 namespace lithe {
 namespace {
@@ -126,6 +128,31 @@ class Recompute final : public Pass {
     NodeId first_reader = kNoNode;  // the earliest backward node that reads one of them
   };
 
+  // Whether n joins what was made before its block: the last sum of one block with the first norm
+  // of the next. Of these the sum stays, from which the norm is had again, and neither of its
+  // terms.
+  static bool joins_blocks(const Graph& g, NodeId n) {
+    if (g.node(n).op != &residual_norm_op) {
+      return false;
+    }
+    const auto before = [&](int input) {
+      const NodeId made = g.value(g.in(n, input)).producer;
+      return made == kNoNode || g.scope_of(made).block != g.scope_of(n).block;
+    };
+    return before(0) && before(1);
+  }
+  static ValueId sum_of(const Graph& g, NodeId n) { return g.output(n, 1); }
+
+  // The outputs of such a node once more, but for the sum.
+  static void norm_again(Graph& g, NodeId n, std::vector<ValueId>& to) {
+    const NormAttrs attrs{.eps = g.attr<ResidualNormAttrs>(n).eps};
+    const NodeId again =
+        g.emit_node(layer_norm_op, std::vector{sum_of(g, n), g.in(n, 2), g.in(n, 3)}, attrs);
+    to[static_cast<size_t>(g.output(n, 0))] = g.output(again, 0);
+    to[static_cast<size_t>(g.output(n, 2))] = g.output(again, 1);
+    to[static_cast<size_t>(g.output(n, 3))] = g.output(again, 2);
+  }
+
   static Saved saved_by(const Graph& g, const Region& region) {
     std::vector<bool> inside(static_cast<size_t>(g.node_count()), false);
     for (NodeId n : region.nodes) {
@@ -135,6 +162,11 @@ class Recompute final : public Pass {
     saved.boundary.resize(static_cast<size_t>(g.value_count()));
     for (ValueId v = 0; v < g.value_count(); ++v) {
       saved.boundary[static_cast<size_t>(v)] = g.value(v).is_output;
+    }
+    for (NodeId n : region.nodes) {
+      if (region.keep_outputs && joins_blocks(g, n)) {
+        saved.boundary[static_cast<size_t>(sum_of(g, n))] = true;
+      }
     }
     saved.dropped.assign(static_cast<size_t>(g.value_count()), false);
     for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
@@ -149,6 +181,9 @@ class Recompute final : public Pass {
         }
         const auto i = static_cast<size_t>(v);
         if (forward && region.keep_outputs) {
+          if (joins_blocks(g, n)) {
+            continue;
+          }
           saved.boundary[i] = true;
         } else if (!forward && !saved.boundary[i]) {
           saved.first_reader = saved.first_reader == kNoNode ? n : saved.first_reader;
@@ -175,6 +210,9 @@ class Recompute final : public Pass {
       if (std::any_of(outs.begin(), outs.end(),
                       [&](ValueId v) { return needed[static_cast<size_t>(v)]; })) {
         cloned[static_cast<size_t>(*it)] = true;
+        if (region.keep_outputs && joins_blocks(g, *it)) {
+          continue;
+        }
         for (ValueId v : g.inputs(*it)) {
           if (v != kNoValue && !saved.boundary[static_cast<size_t>(v)]) {
             needed[static_cast<size_t>(v)] = true;
@@ -195,12 +233,17 @@ class Recompute final : public Pass {
       if (!cloned[static_cast<size_t>(n)]) {
         continue;
       }
+      g.set_scope(g.node(n).scope);
+      ++count;
+      if (region.keep_outputs && joins_blocks(g, n)) {
+        norm_again(g, n, to);
+        continue;
+      }
       inputs.clear();
       for (ValueId v : g.inputs(n)) {
         const bool swapped = v != kNoValue && to[static_cast<size_t>(v)] != kNoValue;
         inputs.push_back(swapped ? to[static_cast<size_t>(v)] : v);
       }
-      g.set_scope(g.node(n).scope);
       const Attrs attrs = g.node(n).attrs;
       const NodeId clone = g.emit_node(*g.node(n).op, inputs, attrs);
       for (int i = 0; i < g.node(n).output_count; ++i) {
@@ -208,7 +251,6 @@ class Recompute final : public Pass {
           to[static_cast<size_t>(v)] = g.output(clone, i);
         }
       }
-      ++count;
     }
     g.set_cursor(kNoNode);
     g.set_phase(saved_phase);

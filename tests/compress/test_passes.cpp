@@ -63,6 +63,13 @@ TEST_CASE("recompute leaves every weight bit-equal and saves activations") {
   }
 }
 
+TEST_CASE("recompute keeps one value between blocks, also where its sum is fused with a norm") {
+  const std::vector<std::string> recompute = {"recompute.blocks=all"};
+  TinyRun fused(recompute);
+  TinyRun apart(with(recompute, {"train.fuse=false"}));
+  CHECK(saved_bytes(fused.experiment.update_step()) <= saved_bytes(apart.experiment.update_step()));
+}
+
 TEST_CASE("recompute of a part by pattern is bit-equal too") {
   TinyRun plain;
   TinyRun recomputed({"recompute.blocks=none", "recompute.patterns=*/gelu"});

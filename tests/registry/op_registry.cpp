@@ -23,6 +23,7 @@ struct Options {
   std::string device = "cpu";
   std::string json;
   std::string match;
+  std::string part;
   uint64_t seed = 1;
   bool list = false;
 };
@@ -50,6 +51,24 @@ std::vector<Case> choose(std::vector<Case> cases, const Options& options) {
   return cases;
 }
 
+// "K/N" leaves every N-th case, from the K-th on: N processes share the work evenly.
+void keep_part(std::vector<Case>& cases, const std::string& part) {
+  size_t k = 0;
+  size_t n = 0;
+  const char* const end = part.data() + part.size();
+  const auto first = std::from_chars(part.data(), end, k);
+  const bool divided = first.ec == std::errc{} && first.ptr != end && *first.ptr == '/';
+  if (!divided || std::from_chars(first.ptr + 1, end, n) != std::from_chars_result{end, {}} ||
+      k < 1 || k > n) {
+    throw UsageError("--part", "'{}' is no part; use K/N with K from 1 to N", part);
+  }
+  std::vector<Case> kept;
+  for (size_t i = k - 1; i < cases.size(); i += n) {
+    kept.push_back(std::move(cases[i]));
+  }
+  cases = std::move(kept);
+}
+
 // Forward ops have eight cases; no op of the table goes unexercised.
 void check_coverage(const std::vector<Case>& cases, const OpSet& seen, Report& report) {
   std::map<const OpDef*, int> count;
@@ -72,8 +91,11 @@ int run(const Options& options) {
     throw UsageError("--op", "no op is called '{}'; --list shows them", options.op);
   }
   const std::vector<Case> all = all_cases();
-  const std::vector<Case> cases = choose(all, options);
-  const bool whole = options.op.empty() && options.match.empty();
+  std::vector<Case> cases = choose(all, options);
+  if (!options.part.empty()) {
+    keep_part(cases, options.part);
+  }
+  const bool whole = options.op.empty() && options.match.empty() && options.part.empty();
   if (options.list) {
     for (const Case& c : cases) {
       fmt::print("{}\n", describe(c));
@@ -123,6 +145,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--op", options.op, "Cases of this op only");
   app.add_option("--case", options.match, "Cases whose name contains this text only");
+  app.add_option("--part", options.part, "K/N: every N-th of these cases from the K-th on only");
   app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--json", options.json, "Write every figure to this file");
   app.add_option("--seed", options.seed, "Of all inputs")->capture_default_str();
