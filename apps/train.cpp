@@ -205,7 +205,7 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
   try {
-    const recipe::Recipe recipe = recipe::Recipe::load(args.recipe, schema, args.overrides);
+    const recipe::Recipe recipe = load_train_recipe(args.recipe, args.overrides);
     if (args.print_config) {
       fmt::print("{}", recipe.resolved());
       return 0;

@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
   app.add_option("--out", out_file, "also write the JSON here");
   app.add_option("overrides", overrides, "key.path=value");
   CLI11_PARSE(app, argc, argv);
-  const recipe::Recipe recipe = recipe::Recipe::load(path, train_options(), overrides);
+  const recipe::Recipe recipe = load_train_recipe(path, overrides);
   Experiment experiment(recipe, DeviceKind::cpu);
   const double step = median_ms(repeats, [&] { (void)experiment.rebuild_update_step(); });
   const StepGraph& update = experiment.update_step();

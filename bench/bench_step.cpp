@@ -157,8 +157,7 @@ struct Options {
 };
 
 void run(const Options& options) {
-  const recipe::Recipe recipe =
-      recipe::Recipe::load(options.recipe, train_options(), options.overrides);
+  const recipe::Recipe recipe = load_train_recipe(options.recipe, options.overrides);
   const std::shared_ptr<DeviceMemory> memory = open_device(options.device);
   Experiment experiment(recipe, memory->kind());
   Executor executor(memory, kernel_lookup(memory->kind()), experiment.slots());

@@ -195,6 +195,11 @@ void Recipe::State::finish() {
       continue;
     }
     value = expanded(option, std::move(value), where(option.key));
+    const auto* text = std::get_if<std::string>(&value);
+    if (option.type == Type::path && text != nullptr && text->empty() && !option.required &&
+        std::holds_alternative<std::monostate>(option.fallback)) {
+      continue;  // as "${VAR:-}" without VAR
+    }
     if (const auto broken = violation(option, value)) {
       throw UsageError("recipe", "{}: key '{}': {}", where(option.key), option.key, *broken);
     }

@@ -4,6 +4,7 @@
 #include "nn/model_kinds.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
+#include "tensor/core/error.h"
 #include "train/training_data.h"
 
 namespace lithe {
@@ -187,7 +188,14 @@ Schema train_options() {
             .type = Type::integer,
             .fallback = int64_t{0},
             .help = "seed of weights, order, augmentation and dropout",
-            .min = 0});
+            .min = 0})
+      .add({.key = "codecs",
+            .type = Type::string,
+            .fallback = std::string("none"),
+            .help =
+                "short for codec.preset, with what the preset is made for: slimfit_original sets "
+                "model.attention: unfused where the recipe does not name it",
+            .choices = {"none", "slimfit_original", "slimfit"}});
   schema.section("model", model_options(), "what is trained");
   schema.section("data", data_options(), "what it is trained on");
   schema.section("train", loop_options(), "the loop");
@@ -197,6 +205,27 @@ Schema train_options() {
   schema.section("checkpoint", checkpoint_options(), "what is saved when");
   add_pass_options(schema);
   return schema;
+}
+
+recipe::Recipe load_train_recipe(const std::string& path, std::span<const std::string> overrides) {
+  const Schema schema = train_options();
+  const recipe::Recipe plain = recipe::Recipe::load(path, schema, overrides);
+  const std::string preset = plain.string("codecs");
+  if (preset == "none") {
+    return plain;
+  }
+  const bool named = plain.enabled("codec") && plain.given("codec.preset");
+  if (named && plain.string("codec.preset") != preset) {
+    throw UsageError("codecs", "{}: '{}', but {} says codec.preset: {}; leave one of them out",
+                     plain.where("codecs"), preset, plain.where("codec.preset"),
+                     plain.string("codec.preset"));
+  }
+  std::vector<std::string> all = {"codec.preset=" + preset};
+  if (preset == "slimfit_original" && !plain.given("model.attention")) {
+    all.emplace_back("model.attention=unfused");
+  }
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  return recipe::Recipe::load(path, schema, all);
 }
 
 }  // namespace lithe

@@ -12,6 +12,13 @@
 
 namespace lithe::recipe {
 
+TEST_CASE("an empty path is no path") {
+  const Schema schema = sample_schema();
+  CHECK_FALSE(
+      Recipe::parse("data: {path: \"${LITHE_UNSET_VARIABLE:-}\"}", "r", schema).has("data.path"));
+  CHECK(Recipe::parse("data: {path: x}", "r", schema).has("data.path"));
+}
+
 TEST_CASE("values are given or default, and know where they come from") {
   const Recipe recipe = parse(
       "name: first\n"
