@@ -19,8 +19,32 @@ void add_mask_and_rng(std::vector<Input>& inputs, const Shape& k, const Attentio
   }
 }
 
-// The backward pass alone, with dq, dk and dv in one output. The log-sum-exp is no true one; above
-// 0.5, it keeps the probabilities within what fp16 holds.
+// The backward pass alone. The log-sum-exp is no true one; above 0.5, it keeps the probabilities
+// within what fp16 holds.
+void add_gradient_case(std::vector<Case>& cases, const char* name, const Shape& q, const Shape& k,
+                       const AttentionGradAttrs& attrs, bool masked) {
+  std::vector<Input> inputs(6, {.shape = q});
+  inputs[1].shape = inputs[2].shape = k;
+  inputs[4] = {.shape = {q[0], q[2], q[1]}, .fill = Fill::positive, .widened = true};
+  add_mask_and_rng(inputs, k, attrs.forward, masked);
+  cases.push_back({.op = &attention_grad_op,
+                   .name = fmt::format("{} {} {} {}", name, q, k, describe(attrs.forward, masked)),
+                   .inputs = inputs,
+                   .build = [attrs, masked](Graph& g, std::span<const ValueId> in) {
+                     const ValueId mask = masked ? in[6] : kNoValue;
+                     const ValueId rng = attrs.forward.dropout > 0 ? in.back() : kNoValue;
+                     const std::array<ValueId, 8> all = {in[0], in[1], in[2], in[3],
+                                                         in[4], in[5], mask,  rng};
+                     const NodeId n = g.emit_node(attention_grad_op, all, attrs);
+                     std::vector<ValueId> out;
+                     for (int i = 0; i < g.node(n).output_count; ++i) {
+                       out.push_back(g.output(n, i));
+                     }
+                     return out;
+                   }});
+}
+
+// dq, dk and dv in one output.
 void add_packed_gradients(std::vector<Case>& cases) {
   struct Size {
     Shape q;
@@ -41,7 +65,7 @@ void add_packed_gradients(std::vector<Case>& cases) {
       {{70, 130, 2, 64}, {.scale = 0.125}, true},
       {{1, 300, 2, 40}, {.scale = 0.16, .causal = true}, true},
       {{1, 72, 2, 40}, {.scale = 0.16, .dropout = 0.1, .dropout_key = 4}},
-      // warps: dropout over odd rows, dq of one task, of several and joined, larger heads
+      // dropout over odd rows; warps: dq of one task, of several and joined, larger heads
       {{2, 197, 2, 64}, {.scale = 0.125, .dropout = 0.3, .dropout_key = 5}},
       {{1, 77, 2, 40}, {0.16, true, 0.1, 4}, true},
       {{1, 65, 2, 80}, {.scale = 0.11, .dropout = 0.5, .dropout_key = 1}, true},
@@ -51,20 +75,35 @@ void add_packed_gradients(std::vector<Case>& cases) {
       {{1, 129, 1, 256}, {.scale = 0.06}, true},
   };
   for (const Size& s : sizes) {
-    std::vector<Input> inputs(6, {.shape = s.q});
-    inputs[4] = {.shape = {s.q[0], s.q[2], s.q[1]}, .fill = Fill::positive, .widened = true};
-    add_mask_and_rng(inputs, s.q, s.attrs, s.masked);
-    cases.push_back(
-        {.op = &attention_grad_op,
-         .name = fmt::format("packed {} {}", s.q, describe(s.attrs, s.masked)),
-         .inputs = inputs,
-         .build = [attrs = s.attrs, masked = s.masked](Graph& g, std::span<const ValueId> in) {
-           const ValueId mask = masked ? in[6] : kNoValue;
-           const ValueId rng = attrs.dropout > 0 ? in.back() : kNoValue;
-           return std::vector<ValueId>{
-               g.emit(attention_grad_op, {in[0], in[1], in[2], in[3], in[4], in[5], mask, rng},
-                      AttentionGradAttrs{.forward = attrs, .packed = true})};
-         }});
+    add_gradient_case(cases, "packed", s.q, s.q, {.forward = s.attrs, .packed = true}, s.masked);
+  }
+}
+
+// Some of dq, dk and dv, with dropout: where the kernels on warpgroups draw the mask in one kernel
+// only, the query gradient's draws it; alone, each draws its own.
+void add_partial_gradients(std::vector<Case>& cases) {
+  struct Wanted {
+    const char* name;
+    bool dq, dk, dv;
+  };
+  const Wanted wanted[] = {{"dq", true, false, false},   {"dk", false, true, false},
+                           {"dv", false, false, true},   {"dk dv", false, true, true},
+                           {"dq dv", true, false, true}, {"dq dk dv", true, true, true}};
+  struct Size {
+    Shape q, k;
+    AttentionAttrs attrs{};
+    bool masked = false;
+  };
+  const Size sizes[] = {
+      {{2, 72, 4, 64}, {2, 150, 2, 64}, {.scale = 0.125, .dropout = 0.25, .dropout_key = 8}},
+      {{1, 200, 2, 32}, {1, 81, 1, 32}, {0.18, true, 0.1, 6}, true},
+      {{1, 40, 2, 80}, {1, 100, 1, 80}, {.scale = 0.11, .dropout = 0.7, .dropout_key = 3}},
+  };
+  for (const Size& s : sizes) {
+    for (const Wanted& w : wanted) {
+      add_gradient_case(cases, w.name, s.q, s.k,
+                        {.forward = s.attrs, .dq = w.dq, .dk = w.dk, .dv = w.dv}, s.masked);
+    }
   }
 }
 
@@ -110,7 +149,7 @@ void add_attention_cases(std::vector<Case>& cases) {
       {{1, 65, 2, 128}, {1, 200, 2, 128}, {0.09, true, 0.1, 2}, true},
       {{1, 65, 2, 160}, {1, 140, 1, 160}, {.scale = 0.08, .dropout = 0.1, .dropout_key = 2}},
       {{1, 40, 2, 256}, {1, 129, 1, 256}, {.scale = 0.06}, true},
-      // warpgroups: rows of whole blocks of random numbers, more tasks than running blocks, a short
+      // warpgroups: more tasks than running blocks, a short
       // last tile of queries and keys, queries that see nothing, a head dim cut off, nothing at all
       {{70, 200, 2, 64}, {70, 264, 2, 64}, {0.125, true, 0.2, 5}, true},
       {{2, 197, 2, 64}, {2, 197, 2, 64}, {.scale = 0.125}},
@@ -119,6 +158,16 @@ void add_attention_cases(std::vector<Case>& cases) {
       {{2, 0, 2, 64}, {2, 5, 2, 64}},
       {{2, 4, 2, 64}, {2, 0, 2, 64}},
       {{1, 20, 2, 64}, {1, 12, 1, 64}, {.scale = -0.06}},  // the plain kernel
+      // dropout: rows that end within a block of sixteen random numbers, fewer keys than one, tiles
+      // cut in queries and keys, grouped heads, more queries than keys, probabilities that are
+      // rounded to the least and to a half
+      {{2, 65, 4, 64}, {2, 193, 2, 64}, {.scale = 0.125, .dropout = 0.1, .dropout_key = 11}},
+      {{1, 130, 2, 64}, {1, 9, 1, 64}, {.scale = 0.125, .dropout = 0.5, .dropout_key = 12}},
+      {{1, 7, 3, 16}, {1, 71, 3, 16}, {.scale = 0.25, .dropout = 0.001, .dropout_key = 13}, true},
+      {{1, 150, 2, 24}, {1, 83, 1, 24}, {0.2, true, 0.6, 14}, true},
+      {{3, 96, 2, 64}, {3, 96, 2, 64}, {0.125, true, 0.1, 15}},
+      {{1, 50, 2, 72}, {1, 47, 1, 72}, {0.12, true, 0.3, 16}, true},
+      {{1, 37, 2, 256}, {1, 90, 1, 256}, {.scale = 0.06, .dropout = 0.2, .dropout_key = 17}},
   };
   for (const Size& s : sizes) {
     std::vector<Input> inputs = {{.shape = s.q}, {.shape = s.k}, {.shape = s.k}};
@@ -134,6 +183,7 @@ void add_attention_cases(std::vector<Case>& cases) {
          }});
   }
   add_packed_gradients(cases);
+  add_partial_gradients(cases);
 }
 
 }  // namespace lithe::registry

@@ -149,7 +149,8 @@ void define_attention(Graph& g, NodeId n, std::span<ValueId> outputs) {
   ValueId p = matmul(g, q, k, {.transpose_b = true});
   p = softmax(g, p, {.scale = attrs.scale, .causal = attrs.causal}, mask);
   if (attrs.dropout > 0) {
-    p = dropout(g, p, rng, {.p = attrs.dropout, .key = attrs.dropout_key});
+    p = dropout(g, p, rng,
+                {.p = attrs.dropout, .key = attrs.dropout_key, .bits = kAttentionDropoutBits});
   }
   const ValueId out = matmul(g, p, by_head(g, in_v, heads));
   outputs[0] = transpose(g, out, {0, 2, 1, 3});
@@ -203,8 +204,10 @@ int64_t workspace_attention_grad(const Graph& g, NodeId n, DeviceKind device) {
     if (!attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)) {
       return g.bytes(g.in(n, 4));  // dO · O, as many as the log-sum-exp
     }
-    return attention_blocks::on_warpgroups(dtype, q[3], k[1], attrs.forward.dropout > 0)
-               ? attention_blocks::statistics_bytes(q)
+    const bool drops = attrs.forward.dropout > 0;
+    return attention_blocks::on_warpgroups(dtype, q[3])
+               ? attention_blocks::statistics_bytes(q) +
+                     attention_blocks::mask_bytes(q, k, drops && attrs.dq && (attrs.dk || attrs.dv))
                : attention_blocks::BackwardSplit(q, k, dtype, attrs.dq).workspace_bytes();
   }
   const AttentionTiles tiles = tiles_of(g, n);

@@ -15,8 +15,9 @@ struct AttentionAttrs {
 
 // q [B, T, N, D]; k, v [B, S, K, D] with N a multiple of K (grouped heads); key_mask boolean [B, S]
 // or kNoValue; rng as in dropout.h, needed when dropout > 0. Returns [B, T, N, D]. The op's second
-// output is the log-sum-exp [B, N, T] in fp32 (fp64 for fp64). Dropout's element index is that of
-// the full probability tensor [B, N, T, S], so the unfused definition draws the same mask.
+// output is the log-sum-exp [B, N, T] in fp32 (fp64 for fp64). Dropout takes 8 random bits an
+// element, row by row of the full probability tensor [B, N, T, S], as its definition does: so p is
+// rounded to a multiple of 1 / 256, and what is kept scaled by the inverse of what that leaves.
 // Definition: transpose to [B, N, T, D], matmul, softmax, dropout, matmul, transpose.
 ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
                   ValueId key_mask = kNoValue, ValueId rng = kNoValue);

@@ -167,7 +167,8 @@ struct BackwardKernel {
     own_sees[0] = own_sees[1] = false;
 #pragma unroll
     for (int w = 0; w < kWords; ++w) {
-      const uint32_t seen = __ballot_sync(0xffffffffu, geo.sees(b, first_key + 32 * w + lane()));
+      const uint32_t seen =
+          __ballot_sync(0xffffffffu, geo.sees(b, first_key + 32 * w + lane()) != 0);
       active |= ((seen & 0xffffu) != 0 ? 1u : 0u) << (2 * w);
       active |= ((seen >> 16) != 0 ? 1u : 0u) << (2 * w + 1);
       if (warp() / 2 == w) {
@@ -234,29 +235,19 @@ struct BackwardKernel {
     }
   }
 
-  // For element i of a lane, which of its probabilities are kept: bit 4 n of bits[i] for tile n.
-  // The four lanes of neighbouring keys share blocks of random numbers: each draws the blocks of
-  // one element for all four.
-  __device__ void draw_bits(uint32_t (&bits)[4], const Draw& draw, const Step& step) const {
-    const int group = lane() / 4;
-    const int place = lane() % 4;
-    const int own = group % 4;
-    const int t = step.query_block * kQueries + 2 * place + own % 2;
-    const int s = first_key + warp() * 16 + own / 2 * 8 + group / 4 * 4;
-    const uint32_t drawn = draw.keeps_fours<kQueries / 8>(
-        geo.probability_at(b, step.head, t) + static_cast<uint64_t>(s),
-        8 * static_cast<uint64_t>(geo.keys));
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      bits[i] = __shfl_sync(0xffffffffu, drawn, (group / 4 * 4 + i) * 4 + place) >> own;
-    }
+  // Which of the lane's probabilities are kept: bit 4 n + i for tile n, element i.
+  __device__ uint32_t draw_bits(const Draw& draw, const Step& step) const {
+    const int t = step.query_block * kQueries + drawn_query();
+    const auto row_blocks = static_cast<uint64_t>(probability_blocks(geo.keys));
+    const uint64_t block = geo.block_at(b, step.head, t, first_key + warp() * 16);
+    return swap_for_keys(draw.keeps_blocks(block, block + 8 * row_blocks));
   }
 
   // From scores and dO Vᵀ in ds: the probabilities (with dropout, unscaled) and the gradient of the
   // scaled scores.
   template <bool kDrops>
   __device__ void differentiate(Scores& scores, Scores& ds, const float2* of_queries,
-                                const uint32_t (&bits)[4]) const {
+                                uint32_t bits) const {
     const float scale = static_cast<float>(geo.scale * kLog2E);
     const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
 #pragma unroll
@@ -267,7 +258,7 @@ struct BackwardKernel {
         const float lse = i % 2 == 0 ? both.x : both.z;
         const float delta = i % 2 == 0 ? both.y : both.w;
         const float probability = device::exp2_fast(scores[n][i] * scale - lse);
-        const bool is_kept = !kDrops || (bits[i] >> (4 * n) & 1u) != 0;
+        const bool is_kept = !kDrops || (bits >> (4 * n + i) & 1u) != 0;
         scores[n][i] = is_kept ? probability : 0.0f;
         const float dp = kDrops ? ds[n][i] * (is_kept ? kept_scale : 0.0f) : ds[n][i];
         ds[n][i] = probability * (dp - delta);
@@ -369,12 +360,10 @@ struct BackwardKernel {
         if constexpr (kKeyGradient) {
           multiply(ds, kept_values, own_values, dout);
         }
-        uint32_t bits[4] = {};
         if (geo.dropout.rng != nullptr) {
-          draw_bits(bits, draw, step);
-          differentiate<true>(scores, ds, statistics(i), bits);
+          differentiate<true>(scores, ds, statistics(i), draw_bits(draw, step));
         } else {
-          differentiate<false>(scores, ds, statistics(i), bits);
+          differentiate<false>(scores, ds, statistics(i), 0);
         }
         if (wants_dq) {
           store_gradients(ds);

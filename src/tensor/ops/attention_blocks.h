@@ -87,14 +87,18 @@ inline bool on_tensor_cores(DType dtype, int64_t dim, double scale) {
   return dtype != DType::f64 && dim % 8 == 0 && dim <= 256 && static_cast<float>(scale) > 0;
 }
 
-// 16-bit operands that the kernels for warpgroups take (attention_warpgroup_cuda.h). With dropout,
-// a row of probabilities has to be whole blocks of eight random numbers.
-inline bool on_warpgroups(DType dtype, int64_t dim, int64_t keys, bool drops) {
-  return dtype_bits(dtype) == 16 && dim <= 64 && (!drops || keys % 8 == 0);
-}
+// 16-bit operands that the kernels for warpgroups take (attention_warpgroup_cuda.h).
+inline bool on_warpgroups(DType dtype, int64_t dim) { return dtype_bits(dtype) == 16 && dim <= 64; }
 // Queries of one head in whole tiles, and the statistics of them all: two fp32 each.
 inline int64_t padded_queries(const Shape& q) { return (q[1] + 63) / 64 * 64; }
 inline int64_t statistics_bytes(const Shape& q) { return q[0] * q[2] * padded_queries(q) * 8; }
+// Which probabilities dropout keeps, a bit each, in tiles of 64 queries and 64 keys: what the first
+// of two kernels of the backward pass drew and the second one reads. Nothing where there is one.
+inline constexpr int kMaskTileWords = 64 * 64 / 32;
+inline int64_t mask_bytes(const Shape& q, const Shape& k, bool is_shared) {
+  const int64_t tiles = q[0] * q[2] * (padded_queries(q) / 64) * ((k[1] + 63) / 64);
+  return is_shared ? tiles * kMaskTileWords * 4 : 0;
+}
 
 // The backward pass on tensor cores. A task is a key head of one sequence, perhaps only a part of
 // its key blocks. dq adds up over the key blocks in fp32, in a slot of the workspace: one a running

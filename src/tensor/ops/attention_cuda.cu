@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const Plai
   const int visible = geo.visible(t);
   for (int first = 0; first < visible; first += 32) {
     const int s = first + lane;
-    const bool is_seen = s < visible && geo.sees(b, s);
+    const bool is_seen = s < visible && geo.sees(b, s) != 0;
     const A score =
         is_seen ? dot<A>(q, p.k + geo.key_at(b, s, kv_head), geo.dim) * static_cast<A>(geo.scale)
                 : -static_cast<A>(INFINITY);
@@ -52,8 +52,7 @@ __global__ void __launch_bounds__(kPlainThreads) plain_forward_kernel(const Plai
     A probability = exp(score - from);
     maximum = top;
     denominator = denominator * shrink + device::warp_reduce(probability, device::Sum{});
-    if (geo.dropout.rng != nullptr &&
-        !draw.keeps(geo.probability_at(b, head, t) + static_cast<uint64_t>(s))) {
+    if (geo.dropout.rng != nullptr && !geo.keeps(draw, b, head, t, s)) {
       probability = 0;
     }
     const int count = min(32, visible - first);
@@ -109,8 +108,8 @@ Geometry geometry_of(const KernelArgs& args, const AttentionAttrs& attrs, size_t
   if (attrs.dropout > 0) {
     out.dropout = {.rng = args.in[rng].as<const int64_t>(),
                    .key = attrs.dropout_key,
-                   .threshold = dropout_threshold(attrs.dropout),
-                   .kept_scale = dropout_scale(attrs.dropout)};
+                   .threshold = dropout_threshold(attrs.dropout, kAttentionDropoutBits),
+                   .kept_scale = dropout_scale(attrs.dropout, kAttentionDropoutBits)};
   }
   return out;
 }

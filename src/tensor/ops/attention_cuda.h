@@ -1,16 +1,15 @@
-// What the CUDA kernels of attention share: operands, dropout, visibility, copies of tiles.
+// What the CUDA kernels of attention share: operands, visibility, copies of tiles.
 // Device-only.
 #pragma once
 
 #include "tensor/core/tensor.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/attention_blocks.h"
+#include "tensor/ops/attention_dropout_cuda.h"
 #include "tensor/ops/attention_gradients.h"
 #include "tensor/ops/cuda_launch.h"
-#include "tensor/ops/cuda_philox.h"
 #include "tensor/ops/cuda_tile_product.h"
 #include "tensor/ops/cuda_vector.h"
-#include "tensor/ops/dropout.h"
 
 namespace lithe::attention_cuda_kernels {
 
@@ -19,71 +18,6 @@ using device::padded_row;
 extern __shared__ uint4 shared_memory[];
 
 inline constexpr double kLog2E = 1.4426950408889634;
-
-// Keeps and drops probabilities as dropout_keep (dropout.h) does.
-struct Dropout {
-  const int64_t* rng = nullptr;  // (seed, step); null: nothing is dropped
-  uint64_t key = 0;
-  uint32_t threshold = 0;
-  double kept_scale = 1;
-};
-
-// The draw of one launch, in registers.
-struct Draw {
-  __device__ explicit Draw(const Dropout& d) {
-    if (d.rng != nullptr) {
-      seed = static_cast<uint64_t>(d.rng[0]);
-      stream = mix(d.key, static_cast<uint64_t>(d.rng[1]));
-      threshold = d.threshold;
-    }
-  }
-  __device__ bool keeps(uint64_t element) const {
-    return dropout_lane(dropout_block(seed, stream, element / kDropoutLanes),
-                        static_cast<int>(element % kDropoutLanes)) >= threshold;
-  }
-  // For n < kFours, bits 4 n to 4 n + 3: whether the elements from first + n step on are kept, with
-  // `step` a multiple of 8. One block of random numbers for four elements unless they straddle two.
-  template <int kFours>
-  __device__ uint32_t keeps_fours(uint64_t first, uint64_t step) const {
-    const uint32_t skipped = static_cast<uint32_t>(first) % kDropoutLanes;
-    uint32_t bits = keeps_blocks<kFours>(first / kDropoutLanes, step / kDropoutLanes, skipped, 0);
-    if (skipped > 4) {
-      bits |= keeps_blocks<kFours>(first / kDropoutLanes + 1, step / kDropoutLanes, 0,
-                                   kDropoutLanes - skipped);
-    }
-    return bits;
-  }
-
-  uint64_t seed = 0;
-  uint64_t stream = 0;
-  uint32_t threshold = 0;
-
- private:
-  // Four bits a block: those of the lanes from `right` on, moved up by `left`.
-  template <int kBlocks>
-  __device__ uint32_t keeps_blocks(uint64_t first, uint64_t step, uint32_t right,
-                                   uint32_t left) const {
-    uint64_t index[kBlocks];
-#pragma unroll
-    for (int n = 0; n < kBlocks; ++n) {
-      index[n] = first + static_cast<uint64_t>(n) * step;
-    }
-    uint32_t word[kBlocks][4];
-    device::philox_blocks<kDropoutRounds>(seed, stream, index, word);
-    uint32_t bits = 0;
-#pragma unroll
-    for (int n = 0; n < kBlocks; ++n) {
-      uint32_t lanes = 0;
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        lanes |= (word[n][w] & 0xffffu) >= threshold ? 1u << (2 * w) : 0u;
-        lanes |= (word[n][w] >> 16) >= threshold ? 2u << (2 * w) : 0u;
-      }
-      bits |= ((lanes >> right << left) & 0xfu) << (4 * n);
-    }
-    return bits;
-  }
-};
 
 // q [B, T, N, D]; k, v [B, S, K, D].
 struct Geometry {
@@ -115,12 +49,20 @@ struct Geometry {
   __host__ __device__ int64_t key_at(int64_t b, int64_t s, int64_t kv_head, int64_t row) const {
     return (b * keys + s) * row + kv_head * dim;
   }
-  // Of the probability [b, head, t, 0].
-  __host__ __device__ uint64_t probability_at(int64_t b, int64_t head, int64_t t) const {
-    return static_cast<uint64_t>(((b * heads + head) * queries + t) * keys);
+  // Dropout's block of the probabilities [b, head, t, s] to s + 15, s a multiple of sixteen.
+  __host__ __device__ uint64_t block_at(int64_t b, int64_t head, int64_t t, int s) const {
+    const int64_t row = (b * heads + head) * queries + t;
+    return static_cast<uint64_t>(row * probability_blocks(keys) + s / kProbabilityLanes);
   }
-  __device__ bool sees(int64_t b, int s) const {
-    return s < keys && (key_mask == nullptr || key_mask[b * keys + s]);
+  __device__ bool keeps(const Draw& draw, int64_t b, int64_t head, int64_t t, int s) const {
+    return draw.keeps(block_at(b, head, t, s), s % kProbabilityLanes);
+  }
+  // Not 0: the mask, if any, leaves key s visible. A byte as it is loaded: as a boolean, the
+  // compiler would wait for it at once.
+  __device__ uint32_t sees(int64_t b, int s) const {
+    return s >= keys             ? 0u
+           : key_mask == nullptr ? 1u
+                                 : reinterpret_cast<const uint8_t*>(key_mask)[b * keys + s];
   }
 };
 

@@ -133,27 +133,20 @@ struct ForwardKernel {
     }
   }
 
-  // Dropped probabilities become 0. Two lanes share each block of random numbers: that of the even
-  // place draws the upper row's, the other the lower row's.
+  // Dropped probabilities become 0.
   __device__ void drop(Scores& p_tile, const Draw& draw, int first) const {
     const int group = static_cast<int>(threadIdx.x % 32 / 4);
     const int place = static_cast<int>(threadIdx.x % 4);
-    const bool is_lower = place % 2 != 0;
+    const auto row_blocks = static_cast<uint64_t>(probability_blocks(geo.keys));
 #pragma unroll
     for (int m = 0; m < kRowTiles; ++m) {
-      const int t = row + m * 16 + group + (is_lower ? 8 : 0);
-      const uint64_t at =
-          geo.probability_at(b, head, t) + static_cast<uint64_t>(first + place / 2 * 4);
-      const uint32_t own = draw.keeps_fours<kKeys / 8>(at, 8);
-      const uint32_t other = __shfl_xor_sync(0xffffffffu, own, 1);
-      const int shift = 2 * (place % 2);
-      const uint32_t bits[2] = {(is_lower ? other : own) >> shift,
-                                (is_lower ? own : other) >> shift};
+      const uint64_t block = geo.block_at(b, head, row + m * 16 + group, first + 16 * place);
+      const uint32_t bits = swap_for_queries(draw.keeps_blocks(block, block + 8 * row_blocks));
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          if ((bits[i / 2] >> (4 * n + i % 2) & 1u) == 0) {
+          if ((bits >> bit_for_queries(n, i / 2, i % 2) & 1u) == 0) {
             p_tile[m][n][i] = 0;
           }
         }
@@ -233,7 +226,7 @@ struct ForwardKernel {
       copy_tile<kKeys, kDim, kThreads>(to, p.k + at, stride, rows, geo.dim);
       copy_tile<kKeys, kDim, kThreads>(to + kKeys * kLd, p.v + at, stride, rows, geo.dim);
     };
-    const auto sees = [&](int tile, bool(&own)[kWords]) {
+    const auto sees = [&](int tile, uint32_t(&own)[kWords]) {
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
         own[w] = geo.sees(b, tile * kKeys + 32 * w + lane);
@@ -245,7 +238,7 @@ struct ForwardKernel {
     copy_tile<kRows, kDim, kThreads>(shared, p.q + geo.query_at(b, first_row, head),
                                      int64_t{geo.heads} * geo.dim, geo.queries - first_row,
                                      geo.dim);
-    bool next_seen[kWords] = {};
+    uint32_t next_seen[kWords] = {};
     if (key_tiles > 0) {
       copy_keys(0);
       sees(0, next_seen);
@@ -277,7 +270,7 @@ struct ForwardKernel {
       bool sees_all = geo.visible(row) >= (tile + 1) * kKeys;
 #pragma unroll
       for (int w = 0; w < kWords; ++w) {
-        seen[w] = __ballot_sync(0xffffffffu, next_seen[w]);
+        seen[w] = __ballot_sync(0xffffffffu, next_seen[w] != 0);
         sees_some = sees_some || seen[w] != 0;
         sees_all = sees_all && seen[w] == 0xffffffffu;
       }

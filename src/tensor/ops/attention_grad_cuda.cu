@@ -31,7 +31,7 @@ struct PlainBackward {
     const Geometry& geo = geometry;
     const int64_t row = (b * geo.heads + head) * geo.queries + t;
     const A of_row = lse[row];
-    if (s >= geo.visible(t) || !geo.sees(b, s) || of_row == -static_cast<A>(INFINITY)) {
+    if (s >= geo.visible(t) || geo.sees(b, s) == 0 || of_row == -static_cast<A>(INFINITY)) {
       return {};
     }
     const A scale = static_cast<A>(geo.scale);
@@ -40,9 +40,7 @@ struct PlainBackward {
     const A probability = exp(dot<A>(q + at, k + from, geo.dim) * scale - of_row);
     A keep = 1;
     if (geo.dropout.rng != nullptr) {
-      keep = draw.keeps(geo.probability_at(b, head, t) + static_cast<uint64_t>(s))
-                 ? static_cast<A>(geo.dropout.kept_scale)
-                 : A(0);
+      keep = geo.keeps(draw, b, head, t, s) ? static_cast<A>(geo.dropout.kept_scale) : A(0);
     }
     const A dp = dot<A>(dout + at, v + from, geo.dim) * keep;
     return {probability * keep, probability * (dp - delta[row]) * scale};

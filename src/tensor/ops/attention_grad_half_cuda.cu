@@ -7,8 +7,7 @@ namespace {
 
 template <typename T>
 void backward(const KernelArgs& args, const Geometry& geometry) {
-  if (attention_blocks::on_warpgroups(args.in[0].dtype, geometry.dim, geometry.keys,
-                                      geometry.dropout.rng != nullptr)) {
+  if (attention_blocks::on_warpgroups(args.in[0].dtype, geometry.dim)) {
     launch_warpgroup_backward<T>(args, geometry);
   } else {
     launch_backward<device::HalfProduct<T>>(args, geometry);

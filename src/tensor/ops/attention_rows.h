@@ -46,8 +46,8 @@ struct Masks {
       const int64_t* numbers = args.in[rng].as<const int64_t>();
       seed = static_cast<uint64_t>(numbers[0]);
       stream = mix(attrs.dropout_key, static_cast<uint64_t>(numbers[1]));
-      threshold = dropout_threshold(attrs.dropout);
-      kept_scale = dropout_scale(attrs.dropout);
+      threshold = dropout_threshold(attrs.dropout, kAttentionDropoutBits);
+      kept_scale = dropout_scale(attrs.dropout, kAttentionDropoutBits);
       drops = true;
     }
   }
@@ -67,19 +67,18 @@ struct Masks {
     std::fill(bias + n, bias + tiles.tile_keys, kHidden<A>);
   }
 
-  // 0 or dropout_scale(p) for the keys [first, first + n), n <= kMaxKeys, of query t: what
-  // dropout_keep gives for the elements of the full tensor [B, N, T, S].
+  // 0 or the kept elements' scale for the keys [first, first + n), n <= kMaxKeys, of query t.
   template <typename A>
   void keep(int64_t b, int64_t head, int64_t t, int64_t first, int64_t n, A* factor) const {
-    alignas(64) std::array<uint16_t, AttentionTiles::kMaxKeys + 2 * kLanesAtOnce> lanes;
-    const auto begin =
-        static_cast<uint64_t>(((b * tiles.heads + head) * tiles.queries + t) * tiles.keys + first);
-    const auto skipped = static_cast<int64_t>(begin % kDropoutLanes);
-    for (int64_t i = 0; i < skipped + n; i += kLanesAtOnce) {
-      random_lanes(seed, stream, begin / kDropoutLanes + static_cast<uint64_t>(i / kDropoutLanes),
+    alignas(64) std::array<uint8_t, AttentionTiles::kMaxKeys + 2 * kByteLanesAtOnce> lanes;
+    const int64_t row = (b * tiles.heads + head) * tiles.queries + t;
+    const int64_t block = row * probability_blocks(tiles.keys) + first / kProbabilityLanes;
+    const int64_t skipped = first % kProbabilityLanes;
+    for (int64_t i = 0; i < skipped + n; i += kByteLanesAtOnce) {
+      random_lanes(seed, stream, static_cast<uint64_t>(block + i / kProbabilityLanes),
                    lanes.data() + i);
     }
-    const uint16_t* lane = lanes.data() + skipped;
+    const uint8_t* lane = lanes.data() + skipped;
     const A kept = static_cast<A>(kept_scale);
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {

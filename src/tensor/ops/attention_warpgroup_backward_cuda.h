@@ -3,6 +3,8 @@
 // and gives dq, one holds keys and gives dk and dv. The scores are computed in both. Device-only.
 #pragma once
 
+#include <cstddef>
+
 #include "tensor/ops/attention_backward_launch_cuda.h"
 #include "tensor/ops/attention_warpgroup_key_gradient_cuda.h"
 
@@ -40,7 +42,14 @@ void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<T>
 template <typename T>
 void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry) {
   const Shape& q = args.in[0].shape;
-  device::expect_workspace(args, attention_blocks::statistics_bytes(q));
+  const Shape& k = args.in[1].shape;
+  const AttentionGradients<T> to(args);
+  const bool drops = geometry.dropout.rng != nullptr;
+  const bool shares_masks = drops && to.dq != nullptr && (to.dk != nullptr || to.dv != nullptr);
+  const int64_t statistics_bytes = attention_blocks::statistics_bytes(q);
+  device::expect_workspace(args,
+                           statistics_bytes + attention_blocks::mask_bytes(q, k, shares_masks));
+  auto* const masks = static_cast<std::byte*>(args.workspace) + statistics_bytes;
   WarpgroupBackwardParams<T> params{
       .geometry = geometry,
       .q = args.in[0].as<const T>(),
@@ -49,10 +58,12 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry)
       .out = args.in[3].as<const T>(),
       .lse = args.in[4].as<const float>(),
       .dout = args.in[5].as<const T>(),
-      .to = AttentionGradients<T>(args),
+      .to = to,
       .statistics = static_cast<float2*>(args.workspace),
+      .masks = shares_masks ? reinterpret_cast<uint32_t*>(masks) : nullptr,
+      .key_tiles = static_cast<int>((k[1] + kTileRows - 1) / kTileRows),
       .padded_queries = static_cast<int>(attention_blocks::padded_queries(q))};
-  if (geometry.dropout.rng != nullptr) {
+  if (drops) {
     launch_warpgroup_kernels<T, true>(args, params);
   } else {
     launch_warpgroup_kernels<T, false>(args, params);

@@ -18,24 +18,29 @@ inline constexpr uint32_t kPairBytes = 2 * kTileBytes;  // keys and values, or q
 
 extern __shared__ __align__(1024) unsigned char tile_memory[];
 
-// With dropout a tile's rows are in another order than its keys, so that the eight columns that a
-// lane has of 32 are one block of random numbers: the key of column 8 n + 2 place + i is
-// 8 place + 2 n + i.
+// With dropout a tile's rows are in another order than its keys, so that the sixteen columns that a
+// lane has of 64 are one block of random numbers: the key of column 8 n + 2 place + i is
+// 16 place + 2 n + i.
 template <bool kDrops>
 __device__ constexpr int key_of_row(int row) {
-  return kDrops ? (row & 33) | (row >> 3 & 3) << 1 | (row >> 1 & 3) << 3 : row;
+  return kDrops ? (row & 1) | (row >> 3 & 7) << 1 | (row >> 1 & 3) << 4 : row;
 }
 
-// 64 rows of `dim` elements, `stride` apart, as a tile; zeros behind `rows` and `dim`.
-// Asynchronous.
+// Where the first of a thread's chunks of a tile stands, in elements from the tile's first row.
+template <bool kDrops>
+__device__ inline int64_t own_chunk(int64_t stride) {
+  const int thread = static_cast<int>(threadIdx.x);
+  return key_of_row<kDrops>(thread / 8) * stride + thread % 8 * 8;
+}
+
+// 64 rows of `dim` elements, `stride` apart, as a tile; zeros behind `rows` and `dim`. own: the
+// thread's first chunk, see own_chunk, which the caller keeps from tile to tile. Asynchronous.
 template <bool kDrops, typename T>
-__device__ inline void copy_rows(uint32_t tile, const T* from, int64_t stride, int rows, int dim) {
+__device__ inline void copy_rows(uint32_t tile, const T* own, int64_t stride, int rows, int dim) {
   constexpr int kStep = kWarpgroupThreads / 8;  // a bit of a row's number, as key_of_row needs
   const int chunk = static_cast<int>(threadIdx.x) % 8;
   const int first = static_cast<int>(threadIdx.x) / 8;
-  const int first_key = key_of_row<kDrops>(first);
   const uint32_t to = tile + device::tile_chunk(first, chunk);
-  const T* const own = from + first_key * stride + chunk * 8;
   if (rows >= kTileRows && dim == device::kTileColumns) {
 #pragma unroll
     for (int r = 0; r < kTileRows; r += kStep) {
@@ -43,11 +48,14 @@ __device__ inline void copy_rows(uint32_t tile, const T* from, int64_t stride, i
     }
     return;
   }
+  const int first_key = key_of_row<kDrops>(first);
+  // Chunks that are not there are not read: any address will do.
+  const T* const nothing = own - own_chunk<kDrops>(stride);
 #pragma unroll
   for (int r = 0; r < kTileRows; r += kStep) {
     const int key = key_of_row<kDrops>(r);
     const bool is_real = first_key + key < rows && chunk * 8 < dim;
-    device::copy_async(to + r * device::kTileRowBytes, is_real ? own + key * stride : from,
+    device::copy_async(to + r * device::kTileRowBytes, is_real ? own + key * stride : nothing,
                        is_real);
   }
 }
@@ -156,7 +164,7 @@ __device__ inline void store_rows(T* to, uint32_t tile, const float (&sums)[8][4
 
 // The keys of a tile that the key mask and their number leave visible: a bit each.
 struct Seen {
-  bool own[2] = {};
+  uint32_t own[2] = {};
   uint32_t word[2] = {};
 
   // In two parts, so that the mask's bytes arrive in between.
@@ -169,8 +177,8 @@ struct Seen {
   }
   __device__ void share(const Geometry& geo, int first) {
     if (geo.key_mask != nullptr) {
-      word[0] = __ballot_sync(0xffffffffu, own[0]);
-      word[1] = __ballot_sync(0xffffffffu, own[1]);
+      word[0] = __ballot_sync(0xffffffffu, own[0] != 0);
+      word[1] = __ballot_sync(0xffffffffu, own[1] != 0);
     } else {
       word[0] = first_bits(geo.keys - first);
       word[1] = first_bits(geo.keys - first - 32);
@@ -203,15 +211,22 @@ struct QueryTask {
   int key_tiles;
 };
 
-// A tile of a task's keys and one of its values behind it.
+// The thread's place in a task's first tiles of keys and values.
+template <bool kDrops>
+__device__ inline int64_t first_keys(const Geometry& geo, const QueryTask& task) {
+  return geo.key_at(task.b, 0, task.head / geo.group()) +
+         own_chunk<kDrops>(int64_t{geo.kv_heads} * geo.dim);
+}
+// A task's `tile`th tile of keys and one of values behind it, of which the thread's place is `at`;
+// moves that to the next one.
 template <bool kDrops, typename T>
 __device__ inline void copy_keys(uint32_t to, const Geometry& geo, const T* k, const T* v,
-                                 const QueryTask& task, int tile) {
+                                 int64_t& at, int tile) {
   const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
-  const int64_t at = geo.key_at(task.b, tile * kTileRows, task.head / geo.group());
   const int rows = geo.keys - tile * kTileRows;
   copy_rows<kDrops>(to, k + at, stride, rows, geo.dim);
   copy_rows<kDrops>(to + kTileBytes, v + at, stride, rows, geo.dim);
+  at += kTileRows * stride;
 }
 
 // Calls step.operator()<kWidth, kMasked>(first) for the parts of a tile of keys: kWidth of them
@@ -242,16 +257,16 @@ __device__ inline void each_step(const Geometry& geo, const QueryTask& task, int
   }
 }
 
-// Scores of rows of queries by columns of keys, hidden ones set to -infinity; `seen` has a bit for
-// each key from first_key on.
+// Scores of rows of queries by the columns of a tile of keys from `first` on, hidden ones set to
+// -infinity; first_key is the tile's.
 template <bool kDrops, int kEights>
-__device__ inline void hide_keys(float (&scores)[kEights][4], uint32_t seen, const Geometry& geo,
-                                 int query, int first_key) {
+__device__ inline void hide_keys(float (&scores)[kEights][4], const Seen& seen, const Geometry& geo,
+                                 int query, int first_key, int first) {
   const int place = static_cast<int>(threadIdx.x % 4);
-  const int step = kDrops ? 8 * place : 2 * place;
+  const int step = kDrops ? 16 * place + first / 4 : 2 * place + first;  // the lane's first key
   const int limit[2] = {geo.visible(query) - first_key - step,
                         geo.visible(query + 8) - first_key - step};
-  const uint32_t own = seen >> step;
+  const uint32_t own = (step < 32 ? seen.word[0] : seen.word[1]) >> (step % 32);
 #pragma unroll
   for (int n = 0; n < kEights; ++n) {
 #pragma unroll
@@ -264,17 +279,26 @@ __device__ inline void hide_keys(float (&scores)[kEights][4], uint32_t seen, con
   }
 }
 
-// The draws of a lane for its two rows by 32 keys, of which `block` is the upper row's first: lane
-// 2 n + i of word[row] for column 8 n + 2 place + i. The rows are eight of `keys` apart.
-__device__ inline void draw_rows(uint32_t (&word)[2][4], const Draw& draw, uint64_t block,
-                                 int keys) {
-  const uint64_t upper = block + threadIdx.x % 4;
-  const uint64_t blocks[2] = {upper, upper + static_cast<uint64_t>(keys)};
-  device::philox_blocks<kDropoutRounds>(draw.seed, draw.stream, blocks, word);
+// Which probabilities of the `tile`th tile of keys are kept, see Draw::keeps_blocks; first_block is
+// the upper query's of the lane's first sixteen keys. Where products are under way, the compiler
+// shall not draw before it starts them, or after it waits for them.
+__device__ inline uint32_t draw_tile(const Draw& draw, const Geometry& geo, uint64_t first_block,
+                                     int tile) {
+  asm volatile("" : "+r"(tile));
+  const uint64_t block = first_block + static_cast<uint64_t>(tile * 4);
+  uint32_t bits =
+      draw.keeps_blocks(block, block + 8 * static_cast<uint64_t>(probability_blocks(geo.keys)));
+  asm volatile("" : "+r"(bits));
+  return bits;
 }
-// Whether a row's draws keep column n, element i.
-__device__ inline bool keeps(const uint32_t (&word)[4], uint32_t high_threshold, int n, int i) {
-  return (i == 0 ? word[n] << 16 : word[n]) >= high_threshold;
+
+// Two 16-bit elements of a word, of which the upper bits of bytes 2 kPair and 2 kPair + 1 of `kept`
+// say whether they stay; else they become 0.
+template <int kPair>
+__device__ inline uint32_t keep_pair(uint32_t pair, uint32_t kept) {
+  uint32_t mask;  // the upper bit of one byte all over two, and that of the next
+  asm("prmt.b32 %0, %1, 0, %2;" : "=r"(mask) : "r"(kept), "n"(kPair == 0 ? 0x9988 : 0xbbaa));
+  return pair & mask;
 }
 
 // Tasks of 64 queries.

@@ -18,20 +18,21 @@ struct WarpgroupForward {
 
   const ForwardParams<T>& p;
   const Geometry& geo = p.geometry;
-  int row = 0;            // the lane's first query; the second is 8 further
-  bool is_active = true;  // the warp has queries
-  uint32_t own_tile = 0;  // shared address of the task's queries
-  uint32_t stage = 0;     // and of the present keys and values
-  uint64_t draw_block = 0;
-  uint32_t high_threshold = 0;
+  int row = 0;              // the lane's first query; the second is 8 further
+  bool is_active = true;    // the warp has queries
+  uint32_t own_tile = 0;    // shared address of the task's queries
+  uint32_t stage = 0;       // and of the present keys and values
+  uint64_t draw_block = 0;  // dropout's, of the upper row and the lane's first keys
+  uint32_t bits = 0;        // which probabilities are kept, the present step's lowest
   uint32_t queries[4][4];
   float sums[8][4];
   float maximum[2];
   float denominator[2];
 
   __device__ void copy_queries(const QueryTask& task, uint32_t to) const {
-    copy_rows<false>(to, p.q + geo.query_at(task.b, task.first_row, task.head),
-                     int64_t{geo.heads} * geo.dim, geo.queries - task.first_row, geo.dim);
+    const int64_t stride = int64_t{geo.heads} * geo.dim;
+    const int64_t at = geo.query_at(task.b, task.first_row, task.head) + own_chunk<false>(stride);
+    copy_rows<false>(to, p.q + at, stride, geo.queries - task.first_row, geo.dim);
   }
 
   // Scores become exp(score - maximum), where the maximum may be an earlier one as long as no
@@ -88,15 +89,16 @@ struct WarpgroupForward {
     }
   }
 
-  // Dropped probabilities become 0, of the 32 keys from `key` on.
-  __device__ void drop(float (&scores)[4][4], const Draw& draw, int key) const {
-    uint32_t word[2][4];
-    draw_rows(word, draw, draw_block + static_cast<uint64_t>(key / kDropoutLanes), geo.keys);
+  // Dropped probabilities of 32 keys become 0: of key k of the lane's sixteen bit
+  // 8 (k % 4) + 4 row + k / 4 says so, and left operand i has the keys 4 s + 2 (i / 2) and + 1.
+  __device__ void drop(uint32_t (&weights)[2][4]) const {
 #pragma unroll
-    for (int n = 0; n < 4; ++n) {
+    for (int s = 0; s < 2; ++s) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        scores[n][i] = keeps(word[i / 2], high_threshold, n, i % 2) ? scores[n][i] : 0.0f;
+      for (int row = 0; row < 2; ++row) {
+        const uint32_t upper = bits << (7 - 4 * row - s);
+        weights[s][row] = keep_pair<0>(weights[s][row], upper);
+        weights[s][row + 2] = keep_pair<1>(weights[s][row + 2], upper);
       }
     }
   }
@@ -113,20 +115,25 @@ struct WarpgroupForward {
     device::warpgroup_begin();
     multiply_by_transpose<T>(scores, queries, key_tile);
     device::warpgroup_commit();
+    if constexpr (kDrops) {
+      if (first == 0) {
+        bits = draw_tile(draw, geo, draw_block, tile);  // under the products
+      }
+    }
     device::warpgroup_wait<0>();
     device::settle(scores);
     device::settle(sums);
     uint32_t weights[kWidth / 16][4];
     if (is_active) {
-      const int key = tile * kTileRows + first;
       if constexpr (kMasked) {
-        hide_keys<kDrops>(scores, first == 0 ? seen.word[0] : seen.word[1], geo, row, key);
+        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows, first);
       }
       exponentials(scores, static_cast<float>(geo.scale * kLog2E));
-      if constexpr (kDrops) {
-        drop(scores, draw, key);
-      }
       pack_rows<T>(weights, scores);
+      if constexpr (kDrops) {
+        drop(weights);
+        bits >>= 2;  // the other half of the keys
+      }
     } else {
       clear_rows(weights);
     }
@@ -161,13 +168,13 @@ struct WarpgroupForward {
                int64_t{geo.heads} * geo.dim, geo.queries - first, geo.dim);
   }
 
-  __device__ void begin(const QueryTask& task, const Draw& draw) {
+  __device__ void begin(const QueryTask& task) {
     const int warp = static_cast<int>(threadIdx.x / 32);
     row = task.first_row + warp * 16 + static_cast<int>(threadIdx.x % 32) / 4;
     is_active = task.first_row + warp * 16 < geo.queries;
     if constexpr (kDrops) {
-      draw_block = geo.probability_at(task.b, task.head, row) / kDropoutLanes;
-      high_threshold = draw.threshold << 16;
+      draw_block = geo.block_at(task.b, task.head, row,
+                                static_cast<int>(threadIdx.x % 4) * kProbabilityLanes);
     }
     clear_sums(sums);
     maximum[0] = maximum[1] = -INFINITY;
@@ -185,14 +192,15 @@ struct WarpgroupForward {
     stage = stages;
     Seen seen;
     copy_queries(task, own_tile);
-    copy_keys<kDrops>(stage, geo, p.k, p.v, task, 0);
+    int64_t keys_at = first_keys<kDrops>(geo, task);
+    copy_keys<kDrops>(stage, geo, p.k, p.v, keys_at, 0);
     seen.load(geo, task.b, 0);
     const Draw draw(geo.dropout);
     device::copy_async_wait_all();
     device::publish_tiles();
     __syncthreads();
     while (index < p.tasks) {
-      begin(task, draw);
+      begin(task);
       const bool has_next = index + blocks < p.tasks;
       const QueryTask next(geo, has_next ? index + blocks : index);
       const uint32_t next_tile = 2 * query_tiles + kTileBytes - own_tile;
@@ -207,11 +215,12 @@ struct WarpgroupForward {
         const Seen present = seen;
         const uint32_t other_stage = 2 * stages + kPairBytes - stage;
         if (tile + 1 < task.key_tiles) {
-          copy_keys<kDrops>(other_stage, geo, p.k, p.v, task, tile + 1);
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, tile + 1);
           seen.load(geo, task.b, (tile + 1) * kTileRows);
         } else if (has_next) {
           copy_queries(next, next_tile);
-          copy_keys<kDrops>(other_stage, geo, p.k, p.v, next, 0);
+          keys_at = first_keys<kDrops>(geo, next);
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, 0);
           seen.load(geo, next.b, 0);
         }
         each_step<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>(int first) {

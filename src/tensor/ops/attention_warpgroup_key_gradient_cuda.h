@@ -42,12 +42,13 @@ struct WarpgroupKeyGradient {
   uint32_t stage = 0;       // shared address of the present tile
   uint32_t statistics = 0;  // and of its queries' statistics
   uint32_t own_tile = 0;    // of the warpgroup's keys, then values
+  uint32_t bits = 0;        // which probabilities are kept, see draw_mask and swap_for_keys
   float dk[8][4];
   float dv[8][4];
 
   __device__ void copy_pair(const Task& task, uint32_t to) const {
     const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
-    const int64_t at = geo.key_at(task.b, task.first_key, task.kv_head);
+    const int64_t at = geo.key_at(task.b, task.first_key, task.kv_head) + own_chunk<false>(stride);
     const int rows = geo.keys - task.first_key;
     copy_rows<false>(to, p.k + at, stride, rows, geo.dim);
     copy_rows<false>(to + kTileBytes, p.v + at, stride, rows, geo.dim);
@@ -55,7 +56,7 @@ struct WarpgroupKeyGradient {
   __device__ void copy_queries(int b, int head, int first, uint32_t to,
                                uint32_t statistics_to) const {
     const int64_t stride = int64_t{geo.heads} * geo.dim;
-    const int64_t at = geo.query_at(b, first, head);
+    const int64_t at = geo.query_at(b, first, head) + own_chunk<false>(stride);
     const int rows = geo.queries - first;
     copy_rows<false>(to, p.q + at, stride, rows, geo.dim);
     copy_rows<false>(to + kTileBytes, p.dout + at, stride, rows, geo.dim);
@@ -68,47 +69,18 @@ struct WarpgroupKeyGradient {
 
   __device__ static int lane() { return static_cast<int>(threadIdx.x % 32); }
 
-  // Which probabilities are kept: bit 16 (n % 2) + n / 2 % 2 + n / 4 * 2 + 4 i for column n,
-  // element i. A block of random numbers is that of one query and the eight keys that stand in
-  // eight lanes, so each of these draws for other queries, and then they transpose the bits: that
-  // of lane `group` draws the queries of column `group`.
-  __device__ uint32_t draw_bits(const Draw& draw, int b, int query_head, int first_query) const {
-    const int group = lane() / 4;
-    const int t = first_query + 8 * group + 2 * (lane() % 4);
-    const uint64_t row_blocks = static_cast<uint64_t>(geo.keys / kDropoutLanes);
-    const uint64_t first =
-        (geo.probability_at(b, query_head, t) + static_cast<uint64_t>(first_key)) / kDropoutLanes;
-    const uint64_t blocks[4] = {first, first + row_blocks, first + 1, first + 1 + row_blocks};
-    uint32_t word[4][4];
-    device::philox_blocks<kDropoutRounds>(draw.seed, draw.stream, blocks, word);
-    // Both 16-bit lanes of a word at once: the upper bit of a lane says whether it is not below the
-    // threshold, from the comparison of the lower 15 bits and both upper bits.
-    constexpr uint32_t kUpper = 0x80008000u;
-    const uint32_t low = draw.threshold & 0x7fffu;
-    const uint32_t add = (0x8000u - low) * 0x10001u;
-    const uint32_t is_low = draw.threshold < 0x8000u ? ~0u : 0u;
-    uint32_t bits = 0;
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        const uint32_t x = word[j][w];
-        const uint32_t sum = (x & ~kUpper) + add;
-        const uint32_t kept = (x & sum) | (is_low & (x | sum));
-        bits = (bits >> 1) | (kept & kUpper);
-      }
-    }
-    bits = exchange(bits, 4, 16, 0xffff0000u);
-    bits = exchange(bits, 8, 1, 0xaaaaaaaau);
-    return exchange(bits, 16, 2, 0xccccccccu);
+  // keeps_blocks of drawn_query and the warp's keys: of the other kernel,
+  __device__ uint32_t load_mask(const Task& task, int query_head, int first_query) const {
+    const int word = drawn_query() / 16 * 8 + drawn_query() % 16;
+    const int64_t tile =
+        p.mask_tile(task.b, query_head, first_query / kTileRows, task.first_key / kTileRows);
+    return __ldg(p.masks + tile + threadIdx.x / 32 * 32 + word);
   }
-  // Swaps, between lanes that differ in bit `of_lane`, the bits that differ in place by `shift`.
-  __device__ static uint32_t exchange(uint32_t bits, int of_lane, int shift, uint32_t upper) {
-    const uint32_t other = __shfl_xor_sync(0xffffffffu, bits, of_lane);
-    const bool is_upper = (lane() & of_lane) != 0;
-    const uint32_t mine = is_upper ? upper : ~upper;
-    const uint32_t moved = is_upper ? other >> shift : other << shift;
-    return (bits & mine) | (moved & ~mine);
+  // and drawn.
+  __device__ uint32_t draw_mask(const Draw& draw, int b, int query_head, int first_query) const {
+    const uint64_t block = geo.block_at(b, query_head, first_query + drawn_query(), first_key);
+    return draw.keeps_blocks(block,
+                             block + 8 * static_cast<uint64_t>(probability_blocks(geo.keys)));
   }
 
   // Hidden keys get scores of -infinity.
@@ -132,10 +104,10 @@ struct WarpgroupKeyGradient {
     }
   }
 
-  // kCount queries of the present tile from `first` on, of which first_query is the first; bits:
-  // see draw_bits. The sums are complete after the next wait.
+  // kCount queries of the present tile from `first` on, of which first_query is the first; bit
+  // 4 n + i: element i of column n is kept. The sums are complete after the next wait.
   template <int kCount>
-  __device__ void step(int first, int first_query, uint32_t bits) {
+  __device__ void step(int first, int first_query) {
     constexpr int kEights = kCount / 8;
     const uint32_t queries = stage + static_cast<uint32_t>(first * device::kTileRowBytes);
     const uint64_t query_tile = device::describe_tile(queries);
@@ -148,6 +120,11 @@ struct WarpgroupKeyGradient {
     multiply_by_transpose<T>(scores, key_tile, query_tile);
     multiply_by_transpose<T>(ds, value_tile, dout_tile);
     device::warpgroup_commit();
+    if constexpr (kDrops) {
+      if (first == 0) {
+        bits = swap_for_keys(bits);  // under the products
+      }
+    }
     device::warpgroup_wait<0>();
     device::settle(scores);
     device::settle(ds);
@@ -170,15 +147,14 @@ struct WarpgroupKeyGradient {
         for (int i = 0; i < 4; ++i) {
           const float probability = device::exp2_fast(scores[n][i] * scale - lse[i % 2]);
           float kept = probability;
-          float dp = ds[n][i] - delta[i % 2];
+          float dp = ds[n][i];
           if constexpr (kDrops) {
-            const int bit = n % 2 * 16 + n / 2 % 2 + n / 4 * 2 + 4 * i;
-            const bool is_kept = (bits >> bit & 1u) != 0;
-            kept = is_kept ? probability : 0.0f;
-            dp = is_kept ? ds[n][i] * kept_scale - delta[i % 2] : -delta[i % 2];
+            const float factor = (bits >> (4 * n + i) & 1u) != 0 ? kept_scale : 0.0f;
+            kept *= factor;
+            dp *= factor;
           }
           scores[n][i] = kept;
-          ds[n][i] = probability * dp;
+          ds[n][i] = probability * (dp - delta[i % 2]);
         }
       }
       pack_rows<T>(weights, scores);
@@ -226,9 +202,7 @@ struct WarpgroupKeyGradient {
       store_rows(p.to.dk + at, own_tile, dk, scale, scale, p.to.key_row, rows, geo.dim);
     }
     if (p.to.dv != nullptr) {
-      const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
-      store_rows(p.to.dv + at, own_tile + kTileBytes, dv, kept_scale, kept_scale, p.to.key_row,
-                 rows, geo.dim);
+      store_rows(p.to.dv + at, own_tile + kTileBytes, dv, 1.0f, 1.0f, p.to.key_row, rows, geo.dim);
     }
   }
 
@@ -243,9 +217,14 @@ struct WarpgroupKeyGradient {
     stage = stages;
     statistics = all_statistics;
     Seen seen;
+    uint32_t mask = 0;
+    const bool reads_masks = kDrops && p.masks != nullptr;
     copy_pair(task, own_tile);
     copy_queries(task.b, task.kv_head * geo.group(), task.first_query, stage, statistics);
     seen.load(geo, task.b, task.first_key);
+    if (reads_masks) {
+      mask = load_mask(task, task.kv_head * geo.group(), task.first_query);
+    }
     const Draw draw(geo.dropout);
     device::copy_async_wait_all();
     device::publish_tiles();
@@ -259,7 +238,8 @@ struct WarpgroupKeyGradient {
       if (has_next) {
         prefetch_task(next);
       }
-      int head = task.kv_head * geo.group();
+      const int end_head = (task.kv_head + 1) * geo.group();
+      int head = end_head - geo.group();
       int query = task.first_query;
       for (bool is_last = false; !is_last;) {
         const uint32_t other_stage = 2 * stages + kPairBytes - stage;
@@ -270,14 +250,21 @@ struct WarpgroupKeyGradient {
           next_query = task.first_query;
           ++next_head;
         }
-        is_last = next_head == (task.kv_head + 1) * geo.group();
+        is_last = next_head == end_head;
+        bits = mask;
         if (!is_last) {
           copy_queries(task.b, next_head, next_query, other_stage, other_statistics);
+          if (reads_masks) {
+            mask = load_mask(task, next_head, next_query);
+          }
         } else if (has_next) {
           copy_pair(next, next_tile);
           copy_queries(next.b, next.kv_head * geo.group(), next.first_query, other_stage,
                        other_statistics);
           seen.load(geo, next.b, next.first_key);
+          if (reads_masks) {
+            mask = load_mask(next, next.kv_head * geo.group(), next.first_query);
+          }
         }
         if (!sees_none) {
           tile_of_queries(task.b, head, query, draw);
@@ -304,18 +291,16 @@ struct WarpgroupKeyGradient {
   __device__ void tile_of_queries(int b, int head, int query, const Draw& draw) {
     if constexpr (!kDrops) {
       if (geo.queries - query <= 16) {
-        step<16>(0, query, 0);
+        step<16>(0, query);
         return;
       }
-    }
-    uint32_t bits = 0;
-    if constexpr (kDrops) {
-      bits = draw_bits(draw, b, head, query);
+    } else if (p.masks == nullptr) {
+      bits = draw_mask(draw, b, head, query);
     }
 #pragma unroll 1
     for (int first = 0; first < kTileRows; first += kWidth) {
-      step<kWidth>(first, query + first, bits);
-      bits >>= 2;  // columns from 32 on
+      step<kWidth>(first, query + first);
+      bits >>= 16;  // the other half of the queries
     }
   }
 };

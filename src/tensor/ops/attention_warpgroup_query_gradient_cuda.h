@@ -16,8 +16,18 @@ struct WarpgroupBackwardParams {
   const T* dout = nullptr;
   AttentionGradients<T> to{};
   float2* statistics = nullptr;  // [B, N, padded_queries], see statistics_kernel
-  int padded_queries = 0;        // a multiple of 64
+  // Which probabilities are kept, from this kernel to the other: a tile of 64 queries and 64 keys
+  // [B, N, tiles of queries, tiles of keys] is four times sixteen keys by the words of the lanes
+  // that drew them (16 queries a warp, `lane / 4`), see Draw::keeps_blocks. Null: not passed on.
+  uint32_t* masks = nullptr;
+  int key_tiles = 0;
+  int padded_queries = 0;  // a multiple of 64
   int tasks = 0;
+
+  __device__ int64_t mask_tile(int64_t b, int64_t head, int query_tile, int key_tile) const {
+    const int64_t row = (b * geometry.heads + head) * (padded_queries / kTileRows) + query_tile;
+    return (row * key_tiles + key_tile) * attention_blocks::kMaskTileWords;
+  }
 };
 
 // dq of 64 queries, and the queries' statistics for the other kernel.
@@ -31,12 +41,13 @@ struct WarpgroupQueryGradient {
 
   const WarpgroupBackwardParams<T>& p;
   const Geometry& geo = p.geometry;
-  int row = 0;            // the lane's first query; the second is 8 further
-  bool is_active = true;  // the warp has queries
-  uint32_t own_tile = 0;  // shared address of the task's queries, then output gradients
-  uint32_t stage = 0;     // and of the present keys and values
-  uint64_t draw_block = 0;
-  uint32_t high_threshold = 0;
+  int row = 0;                // the lane's first query; the second is 8 further
+  bool is_active = true;      // the warp has queries
+  uint32_t own_tile = 0;      // shared address of the task's queries, then output gradients
+  uint32_t stage = 0;         // and of the present keys and values
+  uint64_t draw_block = 0;    // dropout's, of the upper row and the lane's first keys
+  uint32_t bits = 0;          // of the present tile, the present step's lowest
+  uint32_t* masks = nullptr;  // where the lane's bits of the task's first tile go
   uint32_t queries[4][4];
   uint32_t dout[4][4];
   float lse[2];
@@ -45,7 +56,7 @@ struct WarpgroupQueryGradient {
 
   __device__ void copy_queries(const QueryTask& task, uint32_t to) const {
     const int64_t stride = int64_t{geo.heads} * geo.dim;
-    const int64_t at = geo.query_at(task.b, task.first_row, task.head);
+    const int64_t at = geo.query_at(task.b, task.first_row, task.head) + own_chunk<false>(stride);
     const int rows = geo.queries - task.first_row;
     copy_rows<false>(to, p.q + at, stride, rows, geo.dim);
     copy_rows<false>(to + kTileBytes, p.dout + at, stride, rows, geo.dim);
@@ -62,6 +73,14 @@ struct WarpgroupQueryGradient {
     if (t < geo.queries) {
       const int64_t at = geo.query_at(task.b, t, task.head);
       const float natural = p.lse[of_head * geo.queries + t];
+      device::Pack<T, 8> out[4];  // all on their way before the first is needed
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int chunk = lane % 2 + i * 2;
+        if (chunk * 8 < geo.dim) {
+          out[i] = device::load<8>(p.out + at + chunk * 8);
+        }
+      }
       log_sum = natural == -INFINITY ? INFINITY : natural * static_cast<float>(kLog2E);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
@@ -71,10 +90,9 @@ struct WarpgroupQueryGradient {
               device::load_shared(own_tile + kTileBytes + device::tile_chunk(row_of_tile, chunk));
           device::Pack<T, 8> x;
           memcpy(&x, &words, sizeof(x));
-          const auto y = device::load<8>(p.out + at + chunk * 8);
 #pragma unroll
           for (int j = 0; j < 8; ++j) {
-            dot += device::widen<float>(x.at[j]) * device::widen<float>(y.at[j]);
+            dot += device::widen<float>(x.at[j]) * device::widen<float>(out[i].at[j]);
           }
         }
       }
@@ -91,26 +109,20 @@ struct WarpgroupQueryGradient {
     }
   }
 
-  // From the scores, and dO Vᵀ in ds: the gradient of the scaled scores of the keys from `key` on.
+  // From the scores, and dO Vᵀ in ds: the gradient of the scaled scores.
   template <int kEights>
-  __device__ void differentiate(const float (&scores)[kEights][4], float (&ds)[kEights][4],
-                                const Draw& draw, int key) const {
+  __device__ void differentiate(const float (&scores)[kEights][4], float (&ds)[kEights][4]) const {
     const float scale = static_cast<float>(geo.scale * kLog2E);
     const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
-    uint32_t word[2][4];
-    if constexpr (kDrops) {
-      draw_rows(word, draw, draw_block + static_cast<uint64_t>(key / kDropoutLanes), geo.keys);
-    }
 #pragma unroll
     for (int n = 0; n < kEights; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float own_delta = delta[i / 2];
         const float probability = device::exp2_fast(scores[n][i] * scale - lse[i / 2]);
-        float dp = ds[n][i] - own_delta;
+        float dp = ds[n][i] - delta[i / 2];
         if constexpr (kDrops) {
-          dp = keeps(word[i / 2], high_threshold, n, i % 2) ? ds[n][i] * kept_scale - own_delta
-                                                            : -own_delta;
+          const int bit = 16 * (n % 2) + 8 * (i % 2) + 4 * (i / 2) + n / 2;  // of key 2 n + i
+          dp = ((bits >> bit & 1u) != 0 ? ds[n][i] : 0.0f) * kept_scale - delta[i / 2];
         }
         ds[n][i] = probability * dp;
       }
@@ -131,16 +143,24 @@ struct WarpgroupQueryGradient {
     multiply_by_transpose<T>(scores, queries, key_tile);
     multiply_by_transpose<T>(ds, dout, value_tile);
     device::warpgroup_commit();
+    if constexpr (kDrops) {
+      if (first == 0) {
+        bits = draw_tile(draw, geo, draw_block, tile);  // under the products
+        if (p.masks != nullptr) {
+          masks[tile * attention_blocks::kMaskTileWords] = bits;
+        }
+      }
+    }
     device::warpgroup_wait<0>();
     device::settle(scores);
     device::settle(ds);
     uint32_t gradients[kWidth / 16][4];
     if (is_active) {
-      const int key = tile * kTileRows + first;
       if constexpr (kMasked) {
-        hide_keys<kDrops>(scores, first == 0 ? seen.word[0] : seen.word[1], geo, row, key);
+        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows, first);
       }
-      differentiate(scores, ds, draw, key);
+      differentiate(scores, ds);
+      bits >>= 2;  // the other half of the keys
       pack_rows<T>(gradients, ds);
     } else {
       clear_rows(gradients);
@@ -154,13 +174,15 @@ struct WarpgroupQueryGradient {
     device::warpgroup_commit();
   }
 
-  __device__ void begin(const QueryTask& task, const Draw& draw) {
+  __device__ void begin(const QueryTask& task) {
     const int warp = static_cast<int>(threadIdx.x / 32);
     row = task.first_row + warp * 16 + static_cast<int>(threadIdx.x % 32) / 4;
     is_active = task.first_row + warp * 16 < geo.queries;
     if constexpr (kDrops) {
-      draw_block = geo.probability_at(task.b, task.head, row) / kDropoutLanes;
-      high_threshold = draw.threshold << 16;
+      const int lane = static_cast<int>(threadIdx.x % 32);
+      draw_block = geo.block_at(task.b, task.head, row, lane % 4 * kProbabilityLanes);
+      masks = p.masks + p.mask_tile(task.b, task.head, task.first_row / kTileRows, 0) +
+              lane % 4 * 32 + warp * 8 + lane / 4;
     }
     clear_sums(sums);
     look_at_rows(task);
@@ -186,14 +208,15 @@ struct WarpgroupQueryGradient {
     stage = stages;
     Seen seen;
     copy_queries(task, own_tile);
-    copy_keys<kDrops>(stage, geo, p.k, p.v, task, 0);
+    int64_t keys_at = first_keys<kDrops>(geo, task);
+    copy_keys<kDrops>(stage, geo, p.k, p.v, keys_at, 0);
     seen.load(geo, task.b, 0);
     const Draw draw(geo.dropout);
     device::copy_async_wait_all();
     device::publish_tiles();
     __syncthreads();
     while (index < p.tasks) {
-      begin(task, draw);
+      begin(task);
       const bool has_next = index + blocks < p.tasks;
       const QueryTask next(geo, has_next ? index + blocks : index);
       const uint32_t next_tile = 2 * query_tiles + kPairBytes - own_tile;
@@ -205,11 +228,12 @@ struct WarpgroupQueryGradient {
         const Seen present = seen;
         const uint32_t other_stage = 2 * stages + kPairBytes - stage;
         if (tile + 1 < task.key_tiles) {
-          copy_keys<kDrops>(other_stage, geo, p.k, p.v, task, tile + 1);
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, tile + 1);
           seen.load(geo, task.b, (tile + 1) * kTileRows);
         } else if (has_next) {
           copy_queries(next, next_tile);
-          copy_keys<kDrops>(other_stage, geo, p.k, p.v, next, 0);
+          keys_at = first_keys<kDrops>(geo, next);
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, 0);
           seen.load(geo, next.b, 0);
         }
         each_step<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>(int first) {

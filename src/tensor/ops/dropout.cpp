@@ -6,9 +6,13 @@ namespace {
 void infer(InferContext& c) {
   c.expect_inputs(2);
   c.expect_floating(0);
-  const double p = c.attr<DropoutAttrs>().p;
+  const auto attrs = c.attr<DropoutAttrs>();
+  const double p = attrs.p;
   if (!(p >= 0 && p < 1)) {
     c.fail("p is {}; give a probability of zero in [0, 1)", p);
+  }
+  if (attrs.bits != 8 && attrs.bits != 16) {
+    c.fail("masks take 8 or 16 random bits an element, not {}", attrs.bits);
   }
   if (c.dtype(1) != DType::i64) {
     c.fail("rng is {}; int64 [2] (seed, step) is wanted", dtype_name(c.dtype(1)));

@@ -122,6 +122,9 @@ int fuse_residual_norms(Graph& g) {
         std::swap(y, residual);
       }
     }
+    if (drop != kNoNode && g.attr<DropoutAttrs>(drop).bits != 16) {
+      continue;  // masks that the fused op does not draw
+    }
     if (drop != kNoNode) {
       y = g.in(drop, 0);
       rng = g.in(drop, 1);

@@ -15,6 +15,9 @@ void expect_dropout(InferContext& c, const DropoutAttrs& dropout, int rng) {
     c.fail("dropout p is {}; give a probability of zero in [0, 1)", dropout.p);
   }
   if (dropout.p > 0) {
+    if (dropout.bits != 16) {
+      c.fail("dropout of {} random bits an element; 16 are wanted", dropout.bits);
+    }
     if (!c.has(rng)) {
       c.fail("dropout {} needs rng, an int64 [2] input (seed, step)", dropout.p);
     }

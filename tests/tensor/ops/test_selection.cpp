@@ -35,6 +35,12 @@ TEST_CASE("many blocks of lanes at once are the same blocks one by one") {
       CHECK(lanes[i] ==
             dropout_lane(dropout_block(seed, stream, first + i / 8), static_cast<int>(i % 8)));
     }
+    std::array<uint8_t, kByteLanesAtOnce> bytes;
+    random_lanes(seed, stream, first, bytes.data());
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      CHECK(bytes[i] ==
+            dropout_lane<8>(dropout_block(seed, stream, first + i / 16), static_cast<int>(i % 16)));
+    }
   }
 }
 
@@ -44,6 +50,11 @@ TEST_CASE("the probability that dropout rounds p to, and what undoes it") {
   CHECK(dropout_threshold(0.1) == 6554);
   CHECK(dropout_scale(0.1) == 65536.0 / (65536 - 6554));
   CHECK(dropout_scale(0.999999) == 0);  // everything is dropped
+  CHECK(dropout_threshold(0.1, 8) == 26);
+  CHECK(dropout_scale(0.1, 8) == 256.0 / (256 - 26));
+  CHECK(dropout_threshold(0.001, 8) == 1);  // not nothing
+  CHECK(dropout_threshold(0, 8) == 0);
+  CHECK(dropout_scale(0.999, 8) == 0);
 }
 
 TEST_CASE("dropout keeps what dropout_keep says, on any number of threads, and scales it") {
@@ -57,6 +68,23 @@ TEST_CASE("dropout keeps what dropout_keep says, on any number of threads, and s
       const bool keep = dropout_keep(static_cast<uint64_t>(-5), 9, 42, static_cast<uint64_t>(i),
                                      dropout_threshold(0.3));
       wrong += y.as<float>()[static_cast<size_t>(i)] != (keep ? float(dropout_scale(0.3)) : 0.0f);
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+TEST_CASE("dropout of 8 bits keeps what dropout_keep_in_row says, row by row") {
+  const DropoutAttrs attrs{.p = 0.3, .key = 42, .bits = 8};
+  const uint32_t threshold = dropout_threshold(0.3, 8);
+  for (const int64_t width : {1, 16, 45, 300}) {
+    const int64_t rows = 131;
+    const Tensor y = run_op(dropout_op, {ones({rows, width}), rng(-5, 9)}, attrs)[0];
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < rows * width; ++i) {
+      const bool keep = dropout_keep_in_row(static_cast<uint64_t>(-5), 9, 42, i / width, width,
+                                            i % width, threshold);
+      wrong +=
+          y.as<float>()[static_cast<size_t>(i)] != (keep ? float(dropout_scale(0.3, 8)) : 0.0f);
     }
     CHECK(wrong == 0);
   }
@@ -91,6 +119,7 @@ TEST_CASE("dropout refuses p outside [0, 1) and p = 0 costs nothing") {
   CHECK_THROWS_AS(dropout(g, x, r, {-0.1, 1}), ShapeError);
   CHECK_THROWS_AS(dropout(g, x, r, {std::nan(""), 1}), ShapeError);
   CHECK_THROWS_AS(dropout(g, x, x, {0.1, 1}), ShapeError);
+  CHECK_THROWS_AS(dropout(g, x, r, {0.1, 1, 4}), ShapeError);
 }
 
 std::vector<int32_t> indices_of(const std::vector<float>& x, int64_t k, bool by_magnitude) {
