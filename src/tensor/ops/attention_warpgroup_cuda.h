@@ -229,50 +229,44 @@ __device__ inline void copy_keys(uint32_t to, const Geometry& geo, const T* k, c
   at += kTileRows * stride;
 }
 
-// Calls step.operator()<kWidth, kMasked>(first) for the parts of a tile of keys: kWidth of them
-// from `first` on, kMasked where some may be hidden from some of the task's queries.
+// Calls step.operator()<kWidth, kMasked>() for a tile of keys, unless all are hidden: with its
+// first kWidth keys where the others are not there, kMasked where some may be hidden from some of
+// the task's queries.
 template <bool kDrops, typename F>
-__device__ inline void each_step(const Geometry& geo, const QueryTask& task, int tile,
+__device__ inline void take_tile(const Geometry& geo, const QueryTask& task, int tile,
                                  const Seen& seen, const F& step) {
-  constexpr int kWidth = 32;
   if (seen.none()) {
     return;
   }
   if (seen.all() && geo.visible(task.first_row) >= (tile + 1) * kTileRows) {
-#pragma unroll 1
-    for (int first = 0; first < kTileRows; first += kWidth) {
-      step.template operator()<kWidth, false>(first);
-    }
+    step.template operator()<kTileRows, false>();
     return;
   }
   if constexpr (!kDrops) {  // whose order of keys spreads the first sixteen
     if (geo.keys - tile * kTileRows <= 16) {
-      step.template operator()<16, true>(0);
+      step.template operator()<16, true>();
       return;
     }
   }
-#pragma unroll 1
-  for (int first = 0; first < kTileRows; first += kWidth) {
-    step.template operator()<kWidth, true>(first);
-  }
+  step.template operator()<kTileRows, true>();
 }
 
-// Scores of rows of queries by the columns of a tile of keys from `first` on, hidden ones set to
-// -infinity; first_key is the tile's.
+// Scores of rows of queries by the keys from first_key on, hidden ones set to -infinity.
 template <bool kDrops, int kEights>
 __device__ inline void hide_keys(float (&scores)[kEights][4], const Seen& seen, const Geometry& geo,
-                                 int query, int first_key, int first) {
+                                 int query, int first_key) {
   const int place = static_cast<int>(threadIdx.x % 4);
-  const int step = kDrops ? 16 * place + first / 4 : 2 * place + first;  // the lane's first key
+  const int step = kDrops ? 16 * place : 2 * place;  // the lane's first key
   const int limit[2] = {geo.visible(query) - first_key - step,
                         geo.visible(query + 8) - first_key - step};
-  const uint32_t own = (step < 32 ? seen.word[0] : seen.word[1]) >> (step % 32);
+  const uint32_t own[2] = {(kDrops && place >= 2 ? seen.word[1] : seen.word[0]) >> (step % 32),
+                           seen.word[1] >> (step % 32)};
 #pragma unroll
   for (int n = 0; n < kEights; ++n) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int bit = n * (kDrops ? 2 : 8) + i % 2;
-      if ((own >> bit & 1u) == 0 || bit >= limit[i / 2]) {
+      if ((own[bit / 32] >> (bit % 32) & 1u) == 0 || bit >= limit[i / 2]) {
         scores[n][i] = -INFINITY;
       }
     }

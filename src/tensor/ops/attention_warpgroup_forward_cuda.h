@@ -12,7 +12,8 @@ template <typename T_, bool kDrops_>
 struct WarpgroupForward {
   using T = T_;
   static constexpr bool kDrops = kDrops_;
-  static constexpr int kResident = 4;
+  static constexpr int kResident =
+      3;  // with more, registers are too few for the products to overlap
   // Two stages of keys and values, the queries of two tasks.
   static constexpr size_t kSharedBytes = 2 * kPairBytes + 2 * kTileBytes;
 
@@ -23,7 +24,6 @@ struct WarpgroupForward {
   uint32_t own_tile = 0;    // shared address of the task's queries
   uint32_t stage = 0;       // and of the present keys and values
   uint64_t draw_block = 0;  // dropout's, of the upper row and the lane's first keys
-  uint32_t bits = 0;        // which probabilities are kept, the present step's lowest
   uint32_t queries[4][4];
   float sums[8][4];
   float maximum[2];
@@ -89,11 +89,12 @@ struct WarpgroupForward {
     }
   }
 
-  // Dropped probabilities of 32 keys become 0: of key k of the lane's sixteen bit
-  // 8 (k % 4) + 4 row + k / 4 says so, and left operand i has the keys 4 s + 2 (i / 2) and + 1.
-  __device__ void drop(uint32_t (&weights)[2][4]) const {
+  // Dropped probabilities become 0: of key k of the lane's sixteen bit 8 (k % 4) + 4 row + k / 4
+  // says so, and left operand i has the keys 4 s + 2 (i / 2) and + 1.
+  template <int kSteps>
+  __device__ static void drop(uint32_t (&weights)[kSteps][4], uint32_t bits) {
 #pragma unroll
-    for (int s = 0; s < 2; ++s) {
+    for (int s = 0; s < kSteps; ++s) {
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
         const uint32_t upper = bits << (7 - 4 * row - s);
@@ -103,22 +104,20 @@ struct WarpgroupForward {
     }
   }
 
-  // kWidth keys of the present tile from `first` on, the `tile`th of the task. The sums are
-  // complete after the next wait.
+  // The first kWidth keys of the present tile, the `tile`th of the task. The sums are complete
+  // after the next wait.
   template <int kWidth, bool kMasked>
-  __device__ void step(int tile, int first, const Seen& seen, const Draw& draw) {
+  __device__ void step(int tile, const Seen& seen, const Draw& draw) {
     constexpr int kEights = kWidth / 8;
-    const uint32_t keys = stage + static_cast<uint32_t>(first * device::kTileRowBytes);
-    const uint64_t key_tile = device::describe_tile(keys);
-    const uint64_t value_tile = device::describe_tile(keys + kTileBytes);
+    const uint64_t key_tile = device::describe_tile(stage);
+    const uint64_t value_tile = device::describe_tile(stage + kTileBytes);
     float scores[kEights][4];
     device::warpgroup_begin();
     multiply_by_transpose<T>(scores, queries, key_tile);
     device::warpgroup_commit();
+    uint32_t bits = 0;
     if constexpr (kDrops) {
-      if (first == 0) {
-        bits = draw_tile(draw, geo, draw_block, tile);  // under the products
-      }
+      bits = draw_tile(draw, geo, draw_block, tile);  // under the products
     }
     device::warpgroup_wait<0>();
     device::settle(scores);
@@ -126,13 +125,12 @@ struct WarpgroupForward {
     uint32_t weights[kWidth / 16][4];
     if (is_active) {
       if constexpr (kMasked) {
-        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows, first);
+        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows);
       }
       exponentials(scores, static_cast<float>(geo.scale * kLog2E));
       pack_rows<T>(weights, scores);
       if constexpr (kDrops) {
-        drop(weights);
-        bits >>= 2;  // the other half of the keys
+        drop(weights, bits);
       }
     } else {
       clear_rows(weights);
@@ -223,8 +221,8 @@ struct WarpgroupForward {
           copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, 0);
           seen.load(geo, next.b, 0);
         }
-        each_step<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>(int first) {
-          step<kWidth, kMasked>(tile, first, present, draw);
+        take_tile<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>() {
+          step<kWidth, kMasked>(tile, present, draw);
         });
         device::copy_async_wait_all();
         device::publish_tiles();

@@ -46,10 +46,7 @@ struct WarpgroupQueryGradient {
   uint32_t own_tile = 0;      // shared address of the task's queries, then output gradients
   uint32_t stage = 0;         // and of the present keys and values
   uint64_t draw_block = 0;    // dropout's, of the upper row and the lane's first keys
-  uint32_t bits = 0;          // of the present tile, the present step's lowest
   uint32_t* masks = nullptr;  // where the lane's bits of the task's first tile go
-  uint32_t queries[4][4];
-  uint32_t dout[4][4];
   float lse[2];
   float delta[2];
   float sums[8][4];
@@ -111,7 +108,8 @@ struct WarpgroupQueryGradient {
 
   // From the scores, and dO Vᵀ in ds: the gradient of the scaled scores.
   template <int kEights>
-  __device__ void differentiate(const float (&scores)[kEights][4], float (&ds)[kEights][4]) const {
+  __device__ void differentiate(const float (&scores)[kEights][4], float (&ds)[kEights][4],
+                                uint32_t bits) const {
     const float scale = static_cast<float>(geo.scale * kLog2E);
     const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
 #pragma unroll
@@ -129,26 +127,26 @@ struct WarpgroupQueryGradient {
     }
   }
 
-  // kWidth keys of the present tile from `first` on, the `tile`th of the task. The sums are
-  // complete after the next wait.
+  // The first kWidth keys of the present tile, the `tile`th of the task. The sums are complete
+  // after the next wait.
   template <int kWidth, bool kMasked>
-  __device__ void step(int tile, int first, const Seen& seen, const Draw& draw) {
+  __device__ void step(int tile, const Seen& seen, const Draw& draw) {
     constexpr int kEights = kWidth / 8;
-    const uint32_t keys = stage + static_cast<uint32_t>(first * device::kTileRowBytes);
-    const uint64_t key_tile = device::describe_tile(keys);
-    const uint64_t value_tile = device::describe_tile(keys + kTileBytes);
+    const uint64_t query_tile = device::describe_tile(own_tile);
+    const uint64_t dout_tile = device::describe_tile(own_tile + kTileBytes);
+    const uint64_t key_tile = device::describe_tile(stage);
+    const uint64_t value_tile = device::describe_tile(stage + kTileBytes);
     float scores[kEights][4];
     float ds[kEights][4];
     device::warpgroup_begin();
-    multiply_by_transpose<T>(scores, queries, key_tile);
-    multiply_by_transpose<T>(ds, dout, value_tile);
+    multiply_by_transpose<T>(scores, query_tile, key_tile);
+    multiply_by_transpose<T>(ds, dout_tile, value_tile);
     device::warpgroup_commit();
+    uint32_t bits = 0;
     if constexpr (kDrops) {
-      if (first == 0) {
-        bits = draw_tile(draw, geo, draw_block, tile);  // under the products
-        if (p.masks != nullptr) {
-          masks[tile * attention_blocks::kMaskTileWords] = bits;
-        }
+      bits = draw_tile(draw, geo, draw_block, tile);  // under the products
+      if (p.masks != nullptr) {
+        masks[tile * attention_blocks::kMaskTileWords] = bits;
       }
     }
     device::warpgroup_wait<0>();
@@ -157,10 +155,9 @@ struct WarpgroupQueryGradient {
     uint32_t gradients[kWidth / 16][4];
     if (is_active) {
       if constexpr (kMasked) {
-        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows, first);
+        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows);
       }
-      differentiate(scores, ds);
-      bits >>= 2;  // the other half of the keys
+      differentiate(scores, ds, bits);
       pack_rows<T>(gradients, ds);
     } else {
       clear_rows(gradients);
@@ -186,8 +183,6 @@ struct WarpgroupQueryGradient {
     }
     clear_sums(sums);
     look_at_rows(task);
-    load_rows(queries, own_tile);
-    load_rows(dout, own_tile + kTileBytes);
   }
   __device__ void prefetch_task(const QueryTask& task) const {
     const int rows = geo.queries - task.first_row;
@@ -236,8 +231,8 @@ struct WarpgroupQueryGradient {
           copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, 0);
           seen.load(geo, next.b, 0);
         }
-        each_step<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>(int first) {
-          step<kWidth, kMasked>(tile, first, present, draw);
+        take_tile<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>() {
+          step<kWidth, kMasked>(tile, present, draw);
         });
         device::copy_async_wait_all();
         device::publish_tiles();
