@@ -59,6 +59,8 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry)
       .lse = args.in[4].as<const float>(),
       .dout = args.in[5].as<const T>(),
       .to = to,
+      .scale = static_cast<float>(geometry.scale * kLog2E),
+      .kept_scale = static_cast<float>(geometry.dropout.kept_scale),
       .statistics = static_cast<float2*>(args.workspace),
       .masks = shares_masks ? reinterpret_cast<uint32_t*>(masks) : nullptr,
       .key_tiles = static_cast<int>((k[1] + kTileRows - 1) / kTileRows),

@@ -12,8 +12,7 @@ template <typename T_, bool kDrops_>
 struct WarpgroupForward {
   using T = T_;
   static constexpr bool kDrops = kDrops_;
-  static constexpr int kResident =
-      3;  // with more, registers are too few for the products to overlap
+  static constexpr int kResident = 3;  // with four, too few registers for products that overlap
   // Two stages of keys and values, the queries of two tasks.
   static constexpr size_t kSharedBytes = 2 * kPairBytes + 2 * kTileBytes;
 

@@ -118,6 +118,7 @@ struct WarpgroupKeyGradient {
     float ds[kEights][4];
     device::warpgroup_begin();
     multiply_by_transpose<T>(scores, key_tile, query_tile);
+    device::warpgroup_commit();
     multiply_by_transpose<T>(ds, value_tile, dout_tile);
     device::warpgroup_commit();
     if constexpr (kDrops) {
@@ -125,31 +126,40 @@ struct WarpgroupKeyGradient {
         bits = swap_for_keys(bits);  // under the products
       }
     }
-    device::warpgroup_wait<0>();
+    device::warpgroup_wait<1>();
     device::settle(scores);
-    device::settle(ds);
-    uint32_t weights[kCount / 16][4];
-    uint32_t gradients[kCount / 16][4];
+    // (log-sum-exp, delta) of two neighbouring queries of the lane.
+    const uint32_t own_statistics = statistics + static_cast<uint32_t>(first * 8 + lane() % 4 * 16);
     if (is_active) {
       if (hides || (geo.causal && geo.visible(first_query) < first_key + 16)) {
         hide(scores, first_query);
       }
-      const float scale = static_cast<float>(geo.scale * kLog2E);
-      const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
-      const uint32_t own_statistics =
-          statistics + static_cast<uint32_t>(first * 8 + lane() % 4 * 16);
 #pragma unroll
       for (int n = 0; n < kEights; ++n) {
         const uint4 both = device::load_shared(own_statistics + n * 64);
         const float lse[2] = {__uint_as_float(both.x), __uint_as_float(both.z)};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          scores[n][i] = device::exp2_fast(scores[n][i] * p.scale - lse[i % 2]);
+        }
+      }
+    }
+    device::warpgroup_wait<0>();
+    device::settle(ds);
+    uint32_t weights[kCount / 16][4];
+    uint32_t gradients[kCount / 16][4];
+    if (is_active) {
+#pragma unroll
+      for (int n = 0; n < kEights; ++n) {
+        const uint4 both = device::load_shared(own_statistics + n * 64);
         const float delta[2] = {__uint_as_float(both.y), __uint_as_float(both.w)};
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const float probability = device::exp2_fast(scores[n][i] * scale - lse[i % 2]);
+          const float probability = scores[n][i];
           float kept = probability;
           float dp = ds[n][i];
           if constexpr (kDrops) {
-            const float factor = (bits >> (4 * n + i) & 1u) != 0 ? kept_scale : 0.0f;
+            const float factor = (bits >> (4 * n + i) & 1u) != 0 ? p.kept_scale : 0.0f;
             kept *= factor;
             dp *= factor;
           }

@@ -15,6 +15,9 @@ struct WarpgroupBackwardParams {
   const float* lse = nullptr;
   const T* dout = nullptr;
   AttentionGradients<T> to{};
+  // In fp32, because the kernels would convert them in every step.
+  float scale = 1;               // of scores, in units of log 2
+  float kept_scale = 1;          // dropout's
   float2* statistics = nullptr;  // [B, N, padded_queries], see statistics_kernel
   // Which probabilities are kept, from this kernel to the other: a tile of 64 queries and 64 keys
   // [B, N, tiles of queries, tiles of keys] is four times sixteen keys by the words of the lanes
@@ -106,23 +109,31 @@ struct WarpgroupQueryGradient {
     }
   }
 
-  // From the scores, and dO Vᵀ in ds: the gradient of the scaled scores.
+  // Scores become probabilities.
   template <int kEights>
-  __device__ void differentiate(const float (&scores)[kEights][4], float (&ds)[kEights][4],
-                                uint32_t bits) const {
-    const float scale = static_cast<float>(geo.scale * kLog2E);
-    const auto kept_scale = static_cast<float>(geo.dropout.kept_scale);
+  __device__ void exponentials(float (&scores)[kEights][4]) const {
 #pragma unroll
     for (int n = 0; n < kEights; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float probability = device::exp2_fast(scores[n][i] * scale - lse[i / 2]);
+        scores[n][i] = device::exp2_fast(scores[n][i] * p.scale - lse[i / 2]);
+      }
+    }
+  }
+  // From probabilities, and dO Vᵀ in ds: the gradient of the scaled scores.
+  template <int kEights>
+  __device__ void differentiate(const float (&probabilities)[kEights][4], float (&ds)[kEights][4],
+                                uint32_t bits) const {
+#pragma unroll
+    for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
         float dp = ds[n][i] - delta[i / 2];
         if constexpr (kDrops) {
           const int bit = 16 * (n % 2) + 8 * (i % 2) + 4 * (i / 2) + n / 2;  // of key 2 n + i
-          dp = ((bits >> bit & 1u) != 0 ? ds[n][i] : 0.0f) * kept_scale - delta[i / 2];
+          dp = ((bits >> bit & 1u) != 0 ? ds[n][i] : 0.0f) * p.kept_scale - delta[i / 2];
         }
-        ds[n][i] = probability * dp;
+        ds[n][i] = probabilities[n][i] * dp;
       }
     }
   }
@@ -140,6 +151,7 @@ struct WarpgroupQueryGradient {
     float ds[kEights][4];
     device::warpgroup_begin();
     multiply_by_transpose<T>(scores, query_tile, key_tile);
+    device::warpgroup_commit();
     multiply_by_transpose<T>(ds, dout_tile, value_tile);
     device::warpgroup_commit();
     uint32_t bits = 0;
@@ -149,14 +161,18 @@ struct WarpgroupQueryGradient {
         masks[tile * attention_blocks::kMaskTileWords] = bits;
       }
     }
-    device::warpgroup_wait<0>();
+    device::warpgroup_wait<1>();
     device::settle(scores);
-    device::settle(ds);
-    uint32_t gradients[kWidth / 16][4];
     if (is_active) {
       if constexpr (kMasked) {
         hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows);
       }
+      exponentials(scores);
+    }
+    device::warpgroup_wait<0>();
+    device::settle(ds);
+    uint32_t gradients[kWidth / 16][4];
+    if (is_active) {
       differentiate(scores, ds, bits);
       pack_rows<T>(gradients, ds);
     } else {
