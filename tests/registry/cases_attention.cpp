@@ -1,3 +1,5 @@
+#include <array>
+
 #include "registry/registry.h"
 #include "tensor/ops/attention.h"
 
