@@ -72,6 +72,9 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
   model_reports_ = passes_.apply_model(target);
   if (options_.compute != DType::f32) {
     slots_.add_copies(options_.compute);
+    if (device_ != DeviceKind::cpu) {
+      slots_.keep_frozen_on_host();
+    }
   }
   add_training_slots(slots_, *model_, *optimizer_, options_.accumulate);
   plan_graphs();

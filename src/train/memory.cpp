@@ -53,6 +53,9 @@ MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* co
   }
   int64_t offset = 0;
   for (SlotId s = 0; s < slots.size(); ++s) {
+    if (slots[s].on_host) {
+      continue;
+    }
     const int64_t bytes = byte_size(slots[s].dtype, slots[s].shape);
     report.values.push_back({slots[s].name, bytes, offset, slots[s].cls, -1, end});
     offset += round_up(bytes, kArenaAlignment);

@@ -25,8 +25,11 @@ Executor::Executor(std::shared_ptr<DeviceMemory> memory, KernelLookup lookup,
   int64_t total = 0;
   for (SlotId s = 0; s < slots.size(); ++s) {
     slot_offset_.push_back(total);
-    total =
-        checked_add(total, round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
+    host_slots_.push_back(slots[s].on_host ? Tensor(slots[s].dtype, slots[s].shape) : Tensor());
+    if (!slots[s].on_host) {
+      total =
+          checked_add(total, round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
+    }
   }
   slots_block_ = Block(memory_, total, "weights and optimizer state");
 }
@@ -40,6 +43,9 @@ void Executor::reserve_arena(int64_t bytes) {
 
 TensorRef Executor::slot(SlotId id) const {
   const Slot& s = (*slots_)[id];
+  if (s.on_host) {
+    throw GraphError(s.name, "lies in the host's memory, where no kernel reads it; use its copy");
+  }
   return {static_cast<std::byte*>(slots_block_.data()) + slot_offset_[static_cast<size_t>(id)],
           s.dtype, s.shape};
 }
@@ -117,12 +123,20 @@ Program Executor::bind(const Graph& graph, const Plan& plan) {
 }
 
 void Executor::write_slot(SlotId id, const Tensor& value) {
+  if (Tensor& own = host_slots_[static_cast<size_t>(id)]; (*slots_)[id].on_host) {
+    check_same((*slots_)[id].name, {own.data(), own.dtype(), own.shape()}, value);
+    own = value.clone();
+    return;
+  }
   const TensorRef to = slot(id);
   check_same((*slots_)[id].name, to, value);
   memory_->copy_in(to.data, value.data(), value.bytes());
 }
 
 Tensor Executor::read_slot(SlotId id) const {
+  if ((*slots_)[id].on_host) {
+    return host_slots_[static_cast<size_t>(id)].clone();
+  }
   const TensorRef from = slot(id);
   Tensor out(from.dtype, from.shape);
   memory_->copy_out(out.data(), from.data, out.bytes());

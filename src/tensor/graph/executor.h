@@ -48,7 +48,7 @@ class Executor {
 
   void write_slot(SlotId slot, const Tensor& value);  // shapes and dtypes must match
   Tensor read_slot(SlotId slot) const;
-  TensorRef slot(SlotId slot) const;
+  TensorRef slot(SlotId slot) const;  // of one on the device
   void write(const Program& program, ValueId value, const Tensor& data);
   Tensor read(const Program& program, ValueId value) const;
   TensorRef ref(const Program& program, ValueId value) const;
@@ -86,6 +86,7 @@ class Executor {
   KernelLookup lookup_;
   const SlotTable* slots_;
   std::vector<int64_t> slot_offset_;
+  std::vector<Tensor> host_slots_;  // by slot; of those that lie there
   Block slots_block_;
   Block arena_;
 };

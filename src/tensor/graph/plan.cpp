@@ -438,6 +438,9 @@ std::vector<MemoryByClass> Plan::timeline() const {
 MemoryByClass slot_bytes(const SlotTable& slots) {
   MemoryByClass out{};
   for (SlotId s = 0; s < slots.size(); ++s) {
+    if (slots[s].on_host) {
+      continue;
+    }
     int64_t& sum = out[static_cast<size_t>(slots[s].cls)];
     sum = checked_add(sum, round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
   }

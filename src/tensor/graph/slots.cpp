@@ -61,6 +61,12 @@ void SlotTable::add_copies(DType dtype) {
   }
 }
 
+void SlotTable::keep_frozen_on_host() {
+  for (Slot& slot : slots_) {
+    slot.on_host = slot.kind == SlotKind::parameter && !slot.trainable && slot.copy != kNoSlot;
+  }
+}
+
 Tensor initial_value(const SlotTable& slots, SlotId id, uint64_t seed) {
   const Slot& slot = slots[id];
   Tensor out(slot.dtype, slot.shape);

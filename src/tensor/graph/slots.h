@@ -41,6 +41,8 @@ struct Slot {
   // A parameter's rounded copy that the step computes with; its update keeps it. See add_copies.
   SlotId copy = kNoSlot;
   SlotId copy_of = kNoSlot;  // of the copy: the parameter
+  // Lies in the host's memory, beside a device that has its own: no step reads it.
+  bool on_host = false;
 };
 
 class SlotTable {
@@ -49,6 +51,8 @@ class SlotTable {
   SlotId find(std::string_view name) const;  // kNoSlot when absent
   // Gives every fp32 parameter that is no lookup table a copy "copy.NAME" of this 16-bit dtype.
   void add_copies(DType dtype);
+  // Leaves parameters that are not trained and have a copy to the host: steps read the copy.
+  void keep_frozen_on_host();
   // The parameter itself, of a parameter or its copy.
   SlotId original(SlotId id) const {
     const SlotId of = (*this)[id].copy_of;

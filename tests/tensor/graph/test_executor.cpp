@@ -212,3 +212,19 @@ TEST_CASE("profiling runs every node once and times each") {
   CHECK(seconds.size() == plan.order.size());
   CHECK(std::all_of(seconds.begin(), seconds.end(), [](double s) { return s > 0; }));
 }
+
+TEST_CASE("a slot on the host is written and read, and takes no memory of the device") {
+  SlotTable slots;
+  const SlotId frozen = slots.add({.name = "frozen", .shape = {3}});
+  slots.add_copies(DType::bf16);
+  slots.keep_frozen_on_host();
+  Executor executor(cpu_memory(), lookup, slots);
+  CHECK(executor.slot_block_bytes() == kArenaAlignment);  // the copy
+  Tensor value(DType::f32, {3});
+  value.as<float>()[1] = 1.00001f;
+  executor.write_slot(frozen, value);
+  value.as<float>()[1] = 0;
+  CHECK(executor.read_slot(frozen).as<float>()[1] == 1.00001f);
+  CHECK_THROWS_AS(executor.write_slot(frozen, Tensor(DType::f32, {4})), ShapeError);
+  CHECK_THROWS_AS((void)executor.slot(frozen), GraphError);
+}

@@ -296,3 +296,14 @@ TEST_CASE("slot bytes are counted by class, each slot aligned") {
   CHECK(bytes[static_cast<size_t>(MemoryClass::weights)] == 512);
   CHECK(bytes[static_cast<size_t>(MemoryClass::optimizer)] == 768);
 }
+
+TEST_CASE("frozen parameters with a copy lie on the host and are not counted") {
+  SlotTable slots;
+  slots.add({.name = "frozen", .shape = {65}});
+  slots.add({.name = "trained", .shape = {65}, .trainable = true});
+  slots.add({.name = "table", .shape = {65}, .lookup = true});
+  slots.add_copies(DType::bf16);
+  slots.keep_frozen_on_host();
+  const MemoryByClass bytes = slot_bytes(slots);
+  CHECK(bytes[static_cast<size_t>(MemoryClass::weights)] == 2 * 512 + 2 * 256);
+}
