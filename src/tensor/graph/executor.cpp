@@ -22,11 +22,18 @@ void check_same(std::string_view where, const TensorRef& device, const Tensor& h
 Executor::Executor(std::shared_ptr<DeviceMemory> memory, KernelLookup lookup,
                    const SlotTable& slots)
     : memory_(std::move(memory)), lookup_(lookup), slots_(&slots) {
+  slot_offset_.resize(static_cast<size_t>(slots.size()));
   int64_t total = 0;
-  for (SlotId s = 0; s < slots.size(); ++s) {
-    slot_offset_.push_back(total);
-    total =
-        checked_add(total, round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
+  // Matrices first: those of neighbouring layers then lie one behind the other, as one larger one.
+  for (const bool matrices : {true, false}) {
+    for (SlotId s = 0; s < slots.size(); ++s) {
+      if ((slots[s].shape.rank() > 1) != matrices) {
+        continue;
+      }
+      slot_offset_[static_cast<size_t>(s)] = total;
+      total =
+          checked_add(total, round_up(byte_size(slots[s].dtype, slots[s].shape), kArenaAlignment));
+    }
   }
   slots_block_ = Block(memory_, total, "weights and optimizer state");
 }
