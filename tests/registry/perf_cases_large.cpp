@@ -9,6 +9,7 @@
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/fixed_point.h"
+#include "tensor/ops/linear_packed.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/quantize.h"
@@ -90,6 +91,34 @@ void add_products(std::vector<Case>& cases) {
            const NodeId n = g.emit_node(linear_stack_dw_op, v, LinearStackDwAttrs{3, bias});
            return {g.outputs(n).begin(), g.outputs(n).end()};
          }});
+  }
+  // The same from a packed gradient, on 32 passages and on 128. Slots lie one behind the other.
+  for (const int64_t rows : {kRows, 4 * kRows}) {
+    const Input packed{.shape = {rows, 3 * 768}};
+    const Input x{.shape = {rows, 768}};
+    for (const bool slots : {true, false}) {
+      const Input weight{.shape = {768, 768}, .slot = slots};
+      cases.push_back({&linear_packed_dx_op,
+                       fmt::format("large {}x2304x768 added{}", rows, slots ? "" : ", apart"),
+                       {packed, x, weight, weight, weight},
+                       [](Graph& g, Values v) -> Outputs {
+                         return {linear_packed_dx(g, v[0], v.subspan(2), v[1])};
+                       }});
+    }
+    for (const LinearPackedDwAttrs attrs :
+         {LinearPackedDwAttrs{3, 7, true}, LinearPackedDwAttrs{3, 7, false},
+          LinearPackedDwAttrs{3, 5, true}, LinearPackedDwAttrs{3, 0, true}}) {
+      cases.push_back(
+          {&linear_packed_dw_op,
+           fmt::format("large {}x2304x768 weights {:#b}{}", rows, attrs.weights,
+                       attrs.with_bias ? " bias" : ""),
+           {packed, x},
+           [attrs](Graph& g, Values v) -> Outputs {
+             const std::array<ValueId, 2> in = {v[0], attrs.weights == 0 ? kNoValue : v[1]};
+             const NodeId n = g.emit_node(linear_packed_dw_op, in, attrs);
+             return {g.outputs(n).begin(), g.outputs(n).end()};
+           }});
+    }
   }
   const Shape answers{kRows, 2};
   cases.push_back({&linear_op,

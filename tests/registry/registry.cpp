@@ -9,6 +9,7 @@ std::vector<Case> all_cases() {
   add_reduce_cases(cases);
   add_layout_cases(cases);
   add_matmul_cases(cases);
+  add_linear_packed_cases(cases);
   add_softmax_cases(cases);
   add_attention_cases(cases);
   add_norm_cases(cases);

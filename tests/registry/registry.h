@@ -49,6 +49,7 @@ void add_elementwise_cases(std::vector<Case>& cases);
 void add_reduce_cases(std::vector<Case>& cases);
 void add_layout_cases(std::vector<Case>& cases);
 void add_matmul_cases(std::vector<Case>& cases);
+void add_linear_packed_cases(std::vector<Case>& cases);
 void add_softmax_cases(std::vector<Case>& cases);
 void add_attention_cases(std::vector<Case>& cases);
 void add_norm_cases(std::vector<Case>& cases);

@@ -1,10 +1,7 @@
 #include "tensor/graph/slots.h"
 
-#include <algorithm>
 #include <cmath>
 #include <numbers>
-#include <numeric>
-#include <vector>
 
 #include "tensor/core/convert.h"
 #include "tensor/core/error.h"
@@ -41,12 +38,8 @@ SlotId SlotTable::find(std::string_view name) const {
 }
 
 void SlotTable::add_copies(DType dtype) {
-  // Matrices first: those of neighbouring layers then lie one behind the other, as one larger one.
-  std::vector<SlotId> order(static_cast<size_t>(size()));
-  std::iota(order.begin(), order.end(), SlotId{0});
-  std::stable_partition(order.begin(), order.end(),
-                        [&](SlotId s) { return (*this)[s].shape.rank() > 1; });
-  for (const SlotId s : order) {
+  const int parameters = size();
+  for (SlotId s = 0; s < parameters; ++s) {
     const Slot& slot = (*this)[s];
     if (slot.kind != SlotKind::parameter || slot.dtype != DType::f32 || slot.lookup) {
       continue;

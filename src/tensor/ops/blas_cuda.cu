@@ -65,7 +65,7 @@ cublasComputeType_t compute_type(const Gemm& g) {
                                                   : CUBLAS_COMPUTE_32F;
 }
 
-std::array<int64_t, 19> numbers_of(const Gemm& g) {
+std::array<int64_t, 20> numbers_of(const Gemm& g) {
   return {static_cast<int64_t>(g.dtype),
           g.transpose_a,
           g.transpose_b,
@@ -84,7 +84,8 @@ std::array<int64_t, 19> numbers_of(const Gemm& g) {
           g.stride_a,
           g.stride_b,
           g.stride_c,
-          g.stride_bias};
+          g.stride_bias,
+          g.alignment_a};
 }
 
 struct Key {
@@ -107,13 +108,14 @@ struct HashKey {
 // The product's name in the cache: everything that the algorithms to choose from depend on.
 std::string name_of(const Gemm& g, int64_t workspace_bytes) {
   constexpr std::string_view kEpilogues[] = {"plain", "bias", "gelu_bias", "row_sum"};
-  return fmt::format("{}{}{} {}{}{} {}x{}x{} ld {} {} {} batch {} {} {} {} {}{} workspace {}",
-                     dtype_name(g.dtype), g.numerics.tf32 ? " tf32" : "",
-                     g.numerics.deterministic ? "" : " any_order", g.transpose_a ? "t" : "n",
-                     g.transpose_b ? "t " : "n ",
-                     g.adds ? "add" : kEpilogues[static_cast<size_t>(g.epilogue)], g.m, g.n, g.k,
-                     g.lda, g.ldb, g.ldc, g.batch, g.stride_a, g.stride_b, g.stride_c,
-                     g.stride_bias, g.optional ? " optional" : "", workspace_bytes);
+  return fmt::format(
+      "{}{}{} {}{}{} {}x{}x{} ld {} {} {} batch {} {} {} {} {}{}{} workspace {}",
+      dtype_name(g.dtype), g.numerics.tf32 ? " tf32" : "",
+      g.numerics.deterministic ? "" : " any_order", g.transpose_a ? "t" : "n",
+      g.transpose_b ? "t " : "n ", g.adds ? "add" : kEpilogues[static_cast<size_t>(g.epilogue)],
+      g.m, g.n, g.k, g.lda, g.ldb, g.ldc, g.batch, g.stride_a, g.stride_b, g.stride_c,
+      g.stride_bias, g.optional ? " optional" : "",
+      g.alignment_a == kAlignment ? "" : fmt::format(" align {}", g.alignment_a), workspace_bytes);
 }
 
 // A product as the library wants it described, and the algorithm chosen for it.
@@ -227,6 +229,9 @@ std::vector<Algorithm> proposals(cublasLtHandle_t library, const Gemm& g, const 
   check(cublasLtMatmulPreferenceCreate(&raw), op, "a preference");
   const Preference preference(raw);
   set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<uint64_t>(workspace_bytes),
+      op);
+  // The library's second operand, as the operands change places.
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(g.alignment_a),
       op);
   // A product that is split along k is summed in fp32, never in the 16-bit output.
   const bool any = !g.numerics.deterministic && !is_half(g.dtype);

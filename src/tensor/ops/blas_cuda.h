@@ -23,6 +23,9 @@ enum class Epilogue : uint8_t {
   row_sum,    // sums op(a) [m, k] along k into a vector [m]: with a = dyᵀ the gradient of a bias
 };
 
+// Of operands in bytes, as the arena's values have it.
+inline constexpr int64_t kAlignment = 256;
+
 // c [m, n] = alpha op(a) op(b) for each of `batch` products; strides in elements, 0 repeats a
 // matrix. lda, ldb and ldc are the row lengths as stored.
 struct Gemm {
@@ -38,11 +41,12 @@ struct Gemm {
   int64_t batch = 1;
   int64_t stride_a = 0, stride_b = 0, stride_c = 0;
   int64_t stride_bias = 0;
+  int64_t alignment_a = kAlignment;  // less where a is some columns of a larger matrix
 
   bool operator==(const Gemm& other) const;
 };
 
-// All 256-byte aligned, as the arena's values are.
+// All aligned to kAlignment but for a, see Gemm.
 struct Operands {
   const void* a = nullptr;
   const void* b = nullptr;

@@ -7,6 +7,7 @@
 
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
+#include "tensor/ops/linear_packed.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/residual_norm.h"
@@ -46,12 +47,34 @@ class Readers {
   std::vector<int> position_;
 };
 
-// The node that made v, where it is of this op and v is its only purpose.
-NodeId sole_producer(const Graph& g, const Readers& readers, ValueId v, const OpDef& op) {
+// The node that made v, where v is its only purpose.
+NodeId sole_producer(const Graph& g, const Readers& readers, ValueId v) {
   const Value& value = g.value(v);
-  const bool made = value.producer != kNoNode && g.node(value.producer).op == &op;
-  return made && readers.count(v) == 1 && !value.is_output && !value.is_gradient ? value.producer
-                                                                                 : kNoNode;
+  return readers.count(v) == 1 && !value.is_output && !value.is_gradient ? value.producer : kNoNode;
+}
+// Where it is of this op.
+NodeId sole_producer(const Graph& g, const Readers& readers, ValueId v, const OpDef& op) {
+  const NodeId n = sole_producer(g, readers, v);
+  return n != kNoNode && g.node(n).op == &op ? n : kNoNode;
+}
+
+// Products that may add to a value: which input that is, and such a product anew.
+int addend_input(const OpDef* op) {
+  return op == &matmul_op ? 2 : op == &linear_packed_dx_op ? 1 : -1;
+}
+ValueId addend_of(const Graph& g, NodeId n) {
+  const int i = addend_input(g.node(n).op);
+  return i < g.node(n).input_count ? g.in(n, i) : kNoValue;
+}
+ValueId product_with(Graph& g, NodeId n, ValueId addend) {
+  const OpDef& op = *g.node(n).op;
+  const Attrs attrs = g.node(n).attrs;
+  const auto read = g.inputs(n);
+  std::vector<ValueId> inputs(read.begin(), read.end());
+  const auto at = static_cast<size_t>(addend_input(&op));
+  inputs.resize(std::max(inputs.size(), at + 1));
+  inputs[at] = addend;
+  return g.output(g.emit_node(op, inputs, attrs), 0);
 }
 
 bool same_type(const Graph& g, ValueId a, ValueId b) {
@@ -202,14 +225,15 @@ int fuse_sums(Graph& g) {
   Rewrite rewrite(g);
   int rewritten = 0;
   std::vector<bool> taken(static_cast<size_t>(g.node_count()), false);
-  const auto addend_of = [&](NodeId n) {
-    return g.node(n).input_count > 2 ? g.in(n, 2) : kNoValue;
+  const auto sole_product = [&](ValueId v) {
+    const NodeId n = sole_producer(g, readers, v);
+    return n != kNoNode && addend_input(g.node(n).op) >= 0 ? n : kNoNode;
   };
   // The first of the products that add up to v and that nobody else reads.
   const auto product_of = [&](ValueId v) {
-    NodeId n = sole_producer(g, readers, v, matmul_op);
-    while (n != kNoNode && addend_of(n) != kNoValue) {
-      n = sole_producer(g, readers, addend_of(n), matmul_op);
+    NodeId n = sole_product(v);
+    while (n != kNoNode && addend_of(g, n) != kNoValue) {
+      n = sole_product(addend_of(g, n));
     }
     return n;
   };
@@ -241,8 +265,7 @@ int fuse_sums(Graph& g) {
       continue;  // the head of a chain stays where it is
     }
     rewrite.at(single ? add : product);
-    const ValueId joined =
-        matmul(g, g.in(product, 0), g.in(product, 1), g.attr<MatmulAttrs>(product), addend);
+    const ValueId joined = product_with(g, product, addend);
     rewrite.replace(made, joined);
     rewrite.replace(out, single ? joined : g.in(add, side));
     rewrite.erase(add);

@@ -15,7 +15,8 @@ int fuse_residual_norms(Graph& graph);
 int fuse_parallel_linears(Graph& graph);
 
 // a b + c -> one product that adds to c, wherever nobody else reads a b: the sums of a value's
-// gradients. After gradients are built. Returns how many were rewritten.
+// gradients. The product is a matmul or a linear_packed_dx. After gradients are built. Returns how
+// many were rewritten.
 int fuse_sums(Graph& graph);
 
 }  // namespace lithe

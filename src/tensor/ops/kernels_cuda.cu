@@ -11,6 +11,7 @@
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/fixed_point.h"
 #include "tensor/ops/layout.h"
+#include "tensor/ops/linear_packed.h"
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
@@ -69,6 +70,8 @@ constexpr Entry kKernels[] = {
     {&bias_grad_op, bias_grad_cuda},
     {&linear_dw_op, linear_dw_cuda, nullptr, prepare_linear_dw_cuda},
     {&linear_stack_dw_op, linear_stack_dw_cuda, nullptr, prepare_linear_stack_dw_cuda},
+    {&linear_packed_dx_op, linear_packed_dx_cuda, nullptr, prepare_linear_packed_dx_cuda},
+    {&linear_packed_dw_op, linear_packed_dw_cuda, nullptr, prepare_linear_packed_dw_cuda},
     // softmax and normalisation
     {&softmax_op, softmax_cuda},
     {&softmax_grad_op, softmax_grad_cuda},

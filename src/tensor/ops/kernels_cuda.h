@@ -42,6 +42,12 @@ void prepare_linear_stack_cuda(const KernelArgs& args);
 void prepare_linear_dw_cuda(const KernelArgs& args);
 void prepare_linear_stack_dw_cuda(const KernelArgs& args);
 
+// linear_packed_cuda.cu; as those
+void linear_packed_dx_cuda(const KernelArgs& args);
+void linear_packed_dw_cuda(const KernelArgs& args);
+void prepare_linear_packed_dx_cuda(const KernelArgs& args);
+void prepare_linear_packed_dw_cuda(const KernelArgs& args);
+
 // norm_cuda.cu; the gradients of parameters are faster with a workspace.
 void layer_norm_cuda(const KernelArgs& args);
 void layer_norm_dx_cuda(const KernelArgs& args);

@@ -5,6 +5,7 @@
 
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/layout.h"
+#include "tensor/ops/linear_packed.h"
 #include "tensor/ops/product_workspace.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm.h"
@@ -310,6 +311,9 @@ void set_stack_parameters(GradContext& c, std::span<const ValueId> dys, std::spa
 }
 
 void grad_linear_stack(GradContext& c) {
+  if (set_packed_gradients(c)) {
+    return;
+  }
   const int count = c.attr<LinearStackAttrs>().count;
   std::array<ValueId, InferContext::kMaxOutputs> all{};
   const std::span dys = std::span(all).first(static_cast<size_t>(count));

@@ -10,6 +10,7 @@
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/fixed_point.h"
 #include "tensor/ops/layout.h"
+#include "tensor/ops/linear_packed.h"
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
@@ -62,6 +63,8 @@ std::span<const OpDef* const> op_table() {
       &bias_grad_op,
       &linear_dw_op,
       &linear_stack_dw_op,
+      &linear_packed_dx_op,
+      &linear_packed_dw_op,
       // softmax and attention
       &softmax_op,
       &softmax_grad_op,

@@ -228,3 +228,21 @@ TEST_CASE("a slot on the host is written and read, and takes no memory of the de
   CHECK_THROWS_AS(executor.write_slot(frozen, Tensor(DType::f32, {4})), ShapeError);
   CHECK_THROWS_AS((void)executor.slot(frozen), GraphError);
 }
+
+TEST_CASE("matrices of neighbouring layers lie one behind the other, as one larger one") {
+  SlotTable slots;
+  for (const char* layer : {"query", "key", "value"}) {
+    slots.add({.name = fmt::format("{}.weight", layer), .shape = {16, 32}});
+    slots.add({.name = fmt::format("{}.bias", layer), .shape = {16}});
+  }
+  slots.add_copies(DType::bf16);
+  const Executor executor(cpu_memory(), lookup, slots);
+  const auto address = [&](const std::string& name) {
+    return static_cast<const std::byte*>(executor.slot(slots.find(name)).data);
+  };
+  for (const std::string prefix : {"", "copy."}) {
+    const int64_t bytes = prefix.empty() ? 16 * 32 * 4 : 16 * 32 * 2;
+    CHECK(address(prefix + "key.weight") - address(prefix + "query.weight") == bytes);
+    CHECK(address(prefix + "value.weight") - address(prefix + "key.weight") == bytes);
+  }
+}
