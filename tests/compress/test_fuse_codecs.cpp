@@ -143,6 +143,39 @@ TEST_CASE("BERT-base plans the same saved activations with train.fuse on and off
   }
 }
 
+TEST_CASE("BERT-base on a GPU: every GELU and norm of the preset slimfit codes on its way") {
+  constexpr int kLayers = 12;
+  Experiment experiment(
+      recipe::Recipe::load(
+          fmt::format("{}/configs/bench/bert_base_qa.yaml", LITHE_SOURCE_DIR), train_options(),
+          std::array{std::string("codec.preset=slimfit"), std::string("train.compute=bf16"),
+                     std::string("freeze.all_but=[\"*.bias\"]")}),
+      DeviceKind::cuda);
+  const StepGraph& step = experiment.update_step();
+  const Graph& g = *step.graph;
+  CHECK(count(g, activation_codes_op) == kLayers);
+  CHECK(count(g, activation_codes_grad_op) == kLayers);
+  CHECK(count(g, fixed_point_encode_op) + count(g, fixed_point_decode_op) == 0);
+  // Backward ends at the embeddings' norm, whose shift's gradient reads no input.
+  CHECK(count(g, residual_norm_codes_op) == 2 * kLayers);
+  CHECK(count(g, residual_norm_codes_grad_op) == 2 * kLayers);
+  for (NodeId n : g.order()) {
+    if (g.node(n).op == &residual_norm_codes_op) {
+      CHECK_FALSE(g.attr<ResidualNormCodesAttrs>(n).sum);
+    }
+  }
+  // Attention: query, key and value in one launch, the output in one, and all four back in one.
+  CHECK(count(g, quantize_encode_op) == 4 * kLayers);
+  CHECK(count(g, quantize_decode_op) == 4 * kLayers);
+  int groups = 0;
+  const std::vector<int32_t>& ends = step.plan.group_end;
+  for (size_t p = 0; p < ends.size(); p = static_cast<size_t>(ends[p])) {
+    const OpDef* op = g.node(step.plan.order[p]).op;
+    groups += op == &quantize_encode_op || op == &quantize_decode_op ? 1 : 0;
+  }
+  CHECK(groups == 3 * kLayers);
+}
+
 TEST_CASE("decodings of attention's operands are neighbours, and so are encodings") {
   for (const bool bert : {true, false}) {
     const BlockPlan block(bert, kSlimFit);
