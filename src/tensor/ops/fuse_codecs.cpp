@@ -88,20 +88,24 @@ class CodecFusion {
  private:
   bool fuse(NodeId n) {
     const OpDef* op = g_.node(n).op;
+    if (op == &activation_grad_op) {
+      return fuse_activation_grad(n);
+    }
+    if (op == &residual_norm_grad_op || op == &layer_norm_dx_op) {
+      return fuse_norm_grad(n);
+    }
+    if (g_.node(n).phase != Phase::forward) {
+      return false;  // computed again: what it reads or makes was coded long before
+    }
     if (op == &linear_op) {
       const Activation kind = g_.attr<LinearAttrs>(n).activation;
       return kind != Activation::none && fuse_linear(n, kind);
     }
-    if (const Activation kind = activation_of(op); kind != Activation::none) {
-      return fuse_activation(n, kind);
-    }
     if (op == &residual_norm_op) {
       return fuse_norm(n);
     }
-    if (op == &activation_grad_op) {
-      return fuse_activation_grad(n);
-    }
-    return (op == &residual_norm_grad_op || op == &layer_norm_dx_op) && fuse_norm_grad(n);
+    const Activation kind = activation_of(op);
+    return kind != Activation::none && fuse_activation(n, kind);
   }
 
   int readers(ValueId v) const { return readers_[static_cast<size_t>(v)]; }
