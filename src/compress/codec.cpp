@@ -293,14 +293,30 @@ class Codec final : public Pass {
     return g.output(g.emit_node(*g.node(n).op, inputs, attrs), g.value(v).output_index);
   }
 
+  // Where what `reader` shall read is restored: before the decodings and views that stand right in
+  // front of it, so that decodings are neighbours, which a device may run as one.
+  static NodeId place_before(const Graph& g, NodeId reader) {
+    NodeId place = reader;
+    for (NodeId n = g.node(reader).previous; n != kNoNode; n = g.node(n).previous) {
+      const OpDef* op = g.node(n).op;
+      if (g.node(n).phase == Phase::forward ||
+          (op != &quantize_decode_op && op->aliases[0].kind != Alias::view)) {
+        break;
+      }
+      place = op == &quantize_decode_op ? n : place;
+    }
+    return place;
+  }
+
   // Each run of readers reads what `restore` emits right before it.
   template <typename Restore>
   static void redirect(Graph& g, const SavedValue& saved, Restore&& restore) {
     for (const std::vector<SavedReader>& run : runs_of(g, saved)) {
       g.set_phase(Phase::backward);
-      g.set_cursor(run.front().node);
+      g.set_cursor(place_before(g, run.front().node));
       g.set_scope(g.node(run.front().node).scope);
       const ValueId whole = restore();
+      g.set_cursor(run.front().node);
       std::vector<std::pair<ValueId, ValueId>> views;  // of the run so far
       for (const SavedReader& reader : run) {
         const ValueId v = g.in(reader.node, reader.input);

@@ -8,6 +8,7 @@
 #include "tensor/ops/attention.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/fuse.h"
+#include "tensor/ops/fuse_codecs.h"
 #include "tensor/ops/update.h"
 
 namespace lithe {
@@ -94,6 +95,7 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
       step.passes = c.passes.apply_graph({&c.model, &c.slots, &g});
     }
     if (options.fuse) {
+      fuse_codecs(g, built.gradients);
       fuse_sums(g);
     }
   }

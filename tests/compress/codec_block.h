@@ -17,6 +17,7 @@
 #include "tensor/ops/attention.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/fuse.h"
+#include "tensor/ops/fuse_codecs.h"
 #include "train/tiny_run.h"
 
 namespace lithe::testing {
@@ -44,6 +45,7 @@ struct Setting {
   std::vector<std::string> trained = {};  // weights; biases and shifts always are
   bool unfused = false;                   // attention
   DType compute = DType::f32;
+  bool fused = false;  // codes are made and read by the ops around them
 };
 
 inline bool is_attention(const Graph& g, NodeId n) { return g.node(n).op == &attention_op; }
@@ -103,6 +105,16 @@ struct BlockPlan {
       estimate = passes.passes()[0]->estimate({nullptr, &slots, &g});
       report = passes.apply_graph({nullptr, &slots, &g})[0];
     }
+    if (setting.fused) {
+      std::vector<ParameterGradient> followed;
+      for (ValueId v : gradients) {
+        followed.push_back({kNoValue, v});
+      }
+      fused = fuse_codecs(g, followed);
+      for (size_t i = 0; i < followed.size(); ++i) {
+        gradients[i] = followed[i].gradient;
+      }
+    }
     g.eliminate_dead();
     verify(g, "codec");
     plan = make_plan(g, DeviceKind::cpu);
@@ -133,6 +145,7 @@ struct BlockPlan {
   std::vector<SavedValue> saved_before;
   PassEstimate estimate;
   PassReport report;
+  int fused = 0;
   int64_t saved = 0;
   std::map<std::string, int64_t> by_name;
 };

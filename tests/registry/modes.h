@@ -35,5 +35,6 @@ void list_support(const std::vector<Case>& cases, const std::vector<const OpDef*
 std::vector<Case> perf_cases();
 // The same for a GPU.
 std::vector<Case> large_perf_cases();
+void add_codec_perf_cases(std::vector<Case>& cases);  // a part of them
 
 }  // namespace lithe::registry

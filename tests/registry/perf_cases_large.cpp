@@ -8,11 +8,9 @@
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
-#include "tensor/ops/fixed_point.h"
 #include "tensor/ops/linear_packed.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
-#include "tensor/ops/quantize.h"
 #include "tensor/ops/residual_norm.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/update.h"
@@ -319,37 +317,6 @@ void add_embeddings(std::vector<Case>& cases) {
   }
 }
 
-// What saved activations of BERT-base on 32 passages of 384 tokens pass: GELU's input, a norm's, an
-// operand of attention. "both" less the encoding alone is the decoding.
-void add_codecs(std::vector<Case>& cases) {
-  const Shape wide{12288, 3072};
-  const Shape rows{12288, 768};
-  for (const bool both : {false, true}) {
-    const std::string way = both ? "large both " : "large ";
-    const FixedPointAttrs gelu{.integer = 2, .fraction = 1};
-    cases.push_back({&fixed_point_encode_op,
-                     fmt::format("{}{} q2.1", way, wide),
-                     {{.shape = wide}},
-                     [both, gelu](Graph& g, Values v) -> Outputs {
-                       const ValueId codes = fixed_point_encode(g, v[0], gelu);
-                       return {both ? fixed_point_decode(g, codes, gelu, g.dtype(v[0])) : codes};
-                     }});
-    for (const QuantizeAttrs& attrs : {QuantizeAttrs{.bits = 8}, QuantizeAttrs{.bits = 4},
-                                       QuantizeAttrs{.bits = 8, .group = 0}}) {
-      cases.push_back({&quantize_encode_op,
-                       fmt::format("{}{} int{}/{}", way, rows, attrs.bits, attrs.group),
-                       {{.shape = rows}},
-                       [both, attrs](Graph& g, Values v) -> Outputs {
-                         const QuantizeOut coded = quantize_encode(g, v[0], attrs);
-                         if (both) {
-                           return {quantize_decode(g, coded, attrs, g.dtype(v[0]))};
-                         }
-                         return {coded.codes, coded.scales};
-                       }});
-    }
-  }
-}
-
 }  // namespace
 
 std::vector<Case> large_perf_cases() {
@@ -361,7 +328,7 @@ std::vector<Case> large_perf_cases() {
   add_pointwise(cases);
   add_updates(cases);
   add_embeddings(cases);
-  add_codecs(cases);
+  add_codec_perf_cases(cases);
   return cases;
 }
 

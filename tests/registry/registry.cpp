@@ -20,6 +20,7 @@ std::vector<Case> all_cases() {
   add_conv_cases(cases);
   add_top_k_cases(cases);
   add_codec_cases(cases);
+  add_fused_codec_cases(cases);
   add_update_cases(cases);
   return cases;
 }

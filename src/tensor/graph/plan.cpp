@@ -106,7 +106,8 @@ class Liveness {
     for (size_t p = 0; p < order_.size(); ++p) {
       const NodeId n = order_[p];
       for (const AliasRule& rule : g_.node(n).op->aliases) {
-        if (rule.kind != Alias::in_place || rule.input >= g_.node(n).input_count) {
+        if (rule.kind != Alias::in_place || rule.input >= g_.node(n).input_count ||
+            rule.output >= g_.node(n).output_count) {
           continue;
         }
         const ValueId in = g_.in(n, rule.input);

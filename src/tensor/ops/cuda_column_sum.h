@@ -17,11 +17,15 @@ inline constexpr int64_t kColumnSumBlocks = 132 * 8;
 // `term.add(row, column, sums)` adds kSums terms of each of kVector columns; sums[s][j]. A term
 // that also stores has a type Loaded, `load(row, column)` and `add(loaded, row, column, sums)`:
 // several rows are loaded before the first store, which the compiler could not prove to be allowed.
+// One with a `begin()` prepares its block with all of its threads.
 inline constexpr int kRowsAhead = 4;
 template <int kVector, int kSums, typename A, typename Term>
 __global__ void __launch_bounds__(kColumnLanes* kColumnSlices)
     column_sum_kernel(int64_t rows, int64_t columns, Term term, A* partial) {
   __shared__ A of_slice[kColumnSlices][kColumnLanes * kVector];
+  if constexpr (requires { term.begin(); }) {
+    term.begin();
+  }
   const int lane = static_cast<int>(threadIdx.x);
   const int slice = static_cast<int>(threadIdx.y);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kColumnLanes * kVector;
@@ -99,6 +103,9 @@ template <int kSums, typename T, typename A, typename Term>
 __global__ void __launch_bounds__(128)
     column_sum_direct_kernel(int64_t rows, int64_t columns, Term term, T* first, T* second) {
   const int64_t column = static_cast<int64_t>(blockIdx.x) * 128 + threadIdx.x;
+  if constexpr (requires { term.begin(); }) {
+    term.begin();
+  }
   if (column >= columns) {
     return;
   }

@@ -5,13 +5,6 @@
 namespace lithe {
 namespace {
 
-DType code_dtype(const FixedPointAttrs& attrs) {
-  if (fixed_point_grid(attrs).bits == 4) {
-    return DType::i4;
-  }
-  return attrs.is_signed && !attrs.unit ? DType::i8 : DType::u8;
-}
-
 void expect_format(const InferContext& c) {
   const auto attrs = c.attr<FixedPointAttrs>();
   const int bits = fixed_point_grid(attrs).bits;
@@ -25,16 +18,16 @@ void infer_encode(InferContext& c) {
   c.expect_inputs(1);
   c.expect_floating(0);
   expect_format(c);
-  c.output(code_dtype(c.attr<FixedPointAttrs>()), c.shape(0));
+  c.output(fixed_point_dtype(c.attr<FixedPointAttrs>()), c.shape(0));
 }
 
 void infer_decode(InferContext& c) {
   c.expect_inputs(1);
   expect_format(c);
   const auto attrs = c.attr<FixedPointAttrs>();
-  if (c.dtype(0) != code_dtype(attrs)) {
+  if (c.dtype(0) != fixed_point_dtype(attrs)) {
     c.fail("codes of {} are {}, those of {} are {}", fixed_point_name(attrs),
-           dtype_name(code_dtype(attrs)), c.shape(0), dtype_name(c.dtype(0)));
+           dtype_name(fixed_point_dtype(attrs)), c.shape(0), dtype_name(c.dtype(0)));
   }
   if (!is_floating(attrs.to)) {
     c.fail("cannot restore to {}; floating types only", dtype_name(attrs.to));
@@ -64,6 +57,13 @@ FixedPointGrid fixed_point_grid(const FixedPointAttrs& attrs) {
   const float range = std::ldexp(1.0f, magnitude);
   return {std::ldexp(1.0f, attrs.fraction), attrs.is_signed ? -range : 0.0f, range - 1,
           magnitude + (attrs.is_signed ? 1 : 0)};
+}
+
+DType fixed_point_dtype(const FixedPointAttrs& attrs) {
+  if (fixed_point_grid(attrs).bits == 4) {
+    return DType::i4;
+  }
+  return attrs.is_signed && !attrs.unit ? DType::i8 : DType::u8;
 }
 
 std::string fixed_point_name(const FixedPointAttrs& attrs) {

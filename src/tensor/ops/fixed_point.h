@@ -27,6 +27,7 @@ struct FixedPointGrid {
   int bits = 0;  // of a code
 };
 FixedPointGrid fixed_point_grid(const FixedPointAttrs& attrs);
+DType fixed_point_dtype(const FixedPointAttrs& attrs);       // of the codes
 std::string fixed_point_name(const FixedPointAttrs& attrs);  // "q3.4", "uq0.8", "uint8"
 
 // x of any shape and floating type -> codes of the same shape: int8, uint8 where unsigned, and int4

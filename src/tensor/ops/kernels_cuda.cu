@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "tensor/ops/activation.h"
+#include "tensor/ops/activation_codes.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/dropout.h"
@@ -18,7 +18,7 @@
 #include "tensor/ops/op_table.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
-#include "tensor/ops/residual_norm.h"
+#include "tensor/ops/residual_norm_codes.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/top_k.h"
 #include "tensor/ops/update.h"
@@ -51,6 +51,8 @@ constexpr Entry kKernels[] = {
     {&tanh_op, activation_cuda},
     {&sigmoid_op, activation_cuda},
     {&activation_grad_op, activation_grad_cuda},
+    {&activation_codes_op, activation_codes_cuda},
+    {&activation_codes_grad_op, activation_codes_grad_cuda},
     // layout
     {&reshape_op, reshape_cuda},
     {&transpose_op, transpose_cuda},
@@ -86,6 +88,8 @@ constexpr Entry kKernels[] = {
     {&group_norm_dgamma_op, group_norm_dgamma_cuda},
     {&residual_norm_op, residual_norm_cuda},
     {&residual_norm_grad_op, residual_norm_grad_cuda},
+    {&residual_norm_codes_op, residual_norm_codes_cuda},
+    {&residual_norm_codes_grad_op, residual_norm_codes_grad_cuda},
     // images
     {&conv2d_op, conv2d_cuda},
     {&conv2d_dx_op, conv2d_dx_cuda},
@@ -104,8 +108,8 @@ constexpr Entry kKernels[] = {
     // codes
     {&fixed_point_encode_op, fixed_point_encode_cuda},
     {&fixed_point_decode_op, fixed_point_decode_cuda},
-    {&quantize_encode_op, quantize_encode_cuda},
-    {&quantize_decode_op, quantize_decode_cuda},
+    {&quantize_encode_op, quantize_encode_cuda, quantize_encode_group_cuda},
+    {&quantize_decode_op, quantize_decode_cuda, quantize_decode_group_cuda},
     // attention
     {&attention_op, attention_cuda},
     {&attention_grad_op, attention_grad_cuda},

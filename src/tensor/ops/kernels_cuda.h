@@ -16,6 +16,9 @@ void broadcast_to_cuda(const KernelArgs& args);
 // activation_cuda.cu
 void activation_cuda(const KernelArgs& args);
 void activation_grad_cuda(const KernelArgs& args);
+// activation_codes_cuda.cu
+void activation_codes_cuda(const KernelArgs& args);
+void activation_codes_grad_cuda(const KernelArgs& args);
 
 // layout_cuda.cu
 void reshape_cuda(const KernelArgs& args);
@@ -56,9 +59,11 @@ void rms_norm_cuda(const KernelArgs& args);
 void rms_norm_dx_cuda(const KernelArgs& args);
 void rms_norm_dgamma_cuda(const KernelArgs& args);
 
-// residual_norm_cuda.cu, residual_norm_grad_cuda.cu
+// residual_norm_cuda.cu, residual_norm_grad_cuda.cu, residual_norm_codes_cuda.cu
 void residual_norm_cuda(const KernelArgs& args);
 void residual_norm_grad_cuda(const KernelArgs& args);
+void residual_norm_codes_cuda(const KernelArgs& args);
+void residual_norm_codes_grad_cuda(const KernelArgs& args);
 
 // softmax_cuda.cu
 void softmax_cuda(const KernelArgs& args);
@@ -99,11 +104,13 @@ void dropout_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);
 void embedding_grad_cuda(const KernelArgs& args);
 
-// fixed_point_cuda.cu, quantize_cuda.cu
+// fixed_point_cuda.cu, quantize_cuda.cu; alike neighbours of a group are one launch
 void fixed_point_encode_cuda(const KernelArgs& args);
 void fixed_point_decode_cuda(const KernelArgs& args);
 void quantize_encode_cuda(const KernelArgs& args);
+void quantize_encode_group_cuda(std::span<const KernelArgs> calls);
 void quantize_decode_cuda(const KernelArgs& args);
+void quantize_decode_group_cuda(std::span<const KernelArgs> calls);
 
 // loss_cuda.cu
 void cross_entropy_cuda(const KernelArgs& args);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tensor/ops/activation.h"
+#include "tensor/ops/activation_codes.h"
 #include "tensor/ops/attention.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/dropout.h"
@@ -16,7 +16,7 @@
 #include "tensor/ops/norm.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
-#include "tensor/ops/residual_norm.h"
+#include "tensor/ops/residual_norm_codes.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/top_k.h"
 #include "tensor/ops/update.h"
@@ -44,6 +44,8 @@ std::span<const OpDef* const> op_table() {
       &tanh_op,
       &sigmoid_op,
       &activation_grad_op,
+      &activation_codes_op,
+      &activation_codes_grad_op,
       // reductions
       &reduce_sum_op,
       &reduce_mean_op,
@@ -82,6 +84,8 @@ std::span<const OpDef* const> op_table() {
       &group_norm_dgamma_op,
       &residual_norm_op,
       &residual_norm_grad_op,
+      &residual_norm_codes_op,
+      &residual_norm_codes_grad_op,
       // lookup and dropout
       &embedding_op,
       &embedding_grad_op,

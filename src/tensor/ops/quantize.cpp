@@ -3,14 +3,6 @@
 namespace lithe {
 namespace {
 
-Shape scales_shape(const Shape& x, const QuantizeAttrs& attrs) {
-  Shape out = x;
-  out[x.rank() - 1] = QuantizeLayout(x, attrs).groups_of_row;
-  return out;
-}
-
-DType code_dtype(const QuantizeAttrs& attrs) { return attrs.bits == 4 ? DType::i4 : DType::i8; }
-
 void expect_format(const InferContext& c) {
   const auto attrs = c.attr<QuantizeAttrs>();
   if (attrs.bits != 4 && attrs.bits != 8) {
@@ -41,19 +33,19 @@ void infer_encode(InferContext& c) {
     }
     c.expect_shape(1, {2}, "rng");
   }
-  c.output(code_dtype(attrs), c.shape(0));
-  c.output(attrs.scale, scales_shape(c.shape(0), attrs));
+  c.output(quantize_dtype(attrs), c.shape(0));
+  c.output(attrs.scale, quantize_scales_shape(c.shape(0), attrs));
 }
 
 void infer_decode(InferContext& c) {
   c.expect_inputs(2);
   expect_format(c);
   const auto attrs = c.attr<QuantizeAttrs>();
-  if (c.dtype(0) != code_dtype(attrs) || c.dtype(1) != attrs.scale) {
+  if (c.dtype(0) != quantize_dtype(attrs) || c.dtype(1) != attrs.scale) {
     c.fail("codes {} and scales {}; {} and {} are wanted", dtype_name(c.dtype(0)),
-           dtype_name(c.dtype(1)), dtype_name(code_dtype(attrs)), dtype_name(attrs.scale));
+           dtype_name(c.dtype(1)), dtype_name(quantize_dtype(attrs)), dtype_name(attrs.scale));
   }
-  c.expect_shape(1, scales_shape(c.shape(0), attrs), "the scales");
+  c.expect_shape(1, quantize_scales_shape(c.shape(0), attrs), "the scales");
   if (!is_floating(attrs.to)) {
     c.fail("cannot restore to {}; floating types only", dtype_name(attrs.to));
   }
@@ -70,9 +62,10 @@ double flops_encode(const Graph& g, NodeId n) {
 const OpDef quantize_encode_op = {.name = "quantize_encode",
                                   .infer = infer_encode,
                                   .flops = flops_encode,
-                                  .cpu = quantize_encode_cpu};
+                                  .cpu = quantize_encode_cpu,
+                                  .grouped = true};
 const OpDef quantize_decode_op = {
-    .name = "quantize_decode", .infer = infer_decode, .cpu = quantize_decode_cpu};
+    .name = "quantize_decode", .infer = infer_decode, .cpu = quantize_decode_cpu, .grouped = true};
 
 QuantizeOut quantize_encode(Graph& graph, ValueId x, const QuantizeAttrs& attrs, ValueId rng) {
   // Without chance the random numbers are not read, so the graph does not hold on to them.
@@ -86,9 +79,17 @@ ValueId quantize_decode(Graph& graph, const QuantizeOut& coded, QuantizeAttrs at
   return graph.emit(quantize_decode_op, {coded.codes, coded.scales}, attrs);
 }
 
+DType quantize_dtype(const QuantizeAttrs& attrs) { return attrs.bits == 4 ? DType::i4 : DType::i8; }
+
+Shape quantize_scales_shape(const Shape& x, const QuantizeAttrs& attrs) {
+  Shape out = x;
+  out[x.rank() - 1] = QuantizeLayout(x, attrs).groups_of_row;
+  return out;
+}
+
 int64_t quantized_bytes(const Shape& shape, const QuantizeAttrs& attrs) {
-  return checked_add(byte_size(code_dtype(attrs), shape),
-                     byte_size(attrs.scale, scales_shape(shape, attrs)));
+  return checked_add(byte_size(quantize_dtype(attrs), shape),
+                     byte_size(attrs.scale, quantize_scales_shape(shape, attrs)));
 }
 
 }  // namespace lithe

@@ -33,6 +33,8 @@ QuantizeOut quantize_encode(Graph& graph, ValueId x, const QuantizeAttrs& attrs,
 // What codes and scales stand for, in the type `to`; attributes as they were for encoding.
 ValueId quantize_decode(Graph& graph, const QuantizeOut& coded, QuantizeAttrs attrs, DType to);
 
+DType quantize_dtype(const QuantizeAttrs& attrs);  // of the codes
+Shape quantize_scales_shape(const Shape& x, const QuantizeAttrs& attrs);
 // Bytes of codes and scales for x of this shape.
 int64_t quantized_bytes(const Shape& shape, const QuantizeAttrs& attrs);
 

@@ -1,6 +1,10 @@
 // Codes with a scale a row or group. Where groups are made of whole packs of eight elements, some
 // lanes of a warp share a group, whose elements stay in registers between the largest magnitude and
-// the codes; other shapes take a kernel for the scales and one for the codes.
+// the codes; other shapes take a kernel for the scales and one for the codes. Neighbouring calls of
+// one kind, as of attention's operands, are one launch.
+#include <bit>
+#include <vector>
+
 #include "tensor/core/tensor.h"
 #include "tensor/ops/cuda_reduce.h"
 #include "tensor/ops/cuda_vector.h"
@@ -19,7 +23,7 @@ constexpr int kEight = 8;
 constexpr int kMostPacks = 4;  // of a lane, in registers
 
 struct Params {
-  const void* x = nullptr;
+  void* x = nullptr;
   uint8_t* codes = nullptr;
   void* scales = nullptr;
   const int64_t* rng = nullptr;  // null: round to nearest
@@ -28,9 +32,28 @@ struct Params {
   float highest = 0;
   int64_t columns = 0;
   int64_t group = 0;
+  int32_t group_bits = -1;  // of a power of two
   int64_t groups_of_row = 0;
   int64_t groups = 0;  // of all rows
   int64_t count = 0;   // of elements
+};
+
+// The calls of one launch.
+constexpr int kMostCalls = 8;
+struct Calls {
+  Params call[kMostCalls];
+  uint32_t first[kMostCalls] = {};  // block of each call
+  int32_t count = 0;
+
+  // The call of this block, and which of the call's blocks it is.
+  __device__ const Params& find(int64_t& block) const {
+    int i = count - 1;
+    while (blockIdx.x < first[i]) {
+      --i;
+    }
+    block = static_cast<int64_t>(blockIdx.x - first[i]);
+    return call[i];
+  }
 };
 
 // The site's random numbers of this step, where rounding is up to them.
@@ -106,48 +129,72 @@ __device__ inline float join_lanes(float value) {
   return value;
 }
 
+// Groups that some lanes work on at once, for more loads in flight.
+constexpr int groups_at_once(int packs) { return packs == 1 ? 2 : 1; }
+
 // kLanes lanes a group of kPacks packs a lane at most; kPacks 0: the group is read again instead.
 template <int kBits, int kLanes, int kPacks, typename T>
-__global__ void __launch_bounds__(kThreads) encode_groups_kernel(const __grid_constant__ Params p) {
-  const int64_t k = static_cast<int64_t>(blockIdx.x) * (kThreads / kLanes) + threadIdx.x / kLanes;
+__global__ void __launch_bounds__(kThreads)
+    encode_groups_kernel(const __grid_constant__ Calls calls) {
+  constexpr int kGroups = groups_at_once(kPacks);
+  constexpr int kOfBlock = kThreads / kLanes;
+  int64_t block = 0;
+  const Params& p = calls.find(block);
+  const int64_t k = block * kOfBlock * kGroups + threadIdx.x / kLanes;
   const int lane = static_cast<int>(threadIdx.x % kLanes);
-  const bool inside = k < p.groups;
-  const int packs = inside ? static_cast<int>(p.group / kEight) : 0;
-  const int64_t first = k * p.group;
-  const T* x = static_cast<const T*>(p.x) + first;
+  const auto packs_of = [&](int g) {
+    return k + g * kOfBlock < p.groups ? static_cast<int>(p.group / kEight) : 0;
+  };
+  const auto first_of = [&](int g) { return (k + g * kOfBlock) * p.group; };
+  const T* x = static_cast<const T*>(p.x);
   constexpr int kKept = kPacks == 0 ? 1 : kPacks;
-  Pack<T, kEight> kept[kKept];
-  float largest = 0;
+  Pack<T, kEight> kept[kGroups][kKept];
   if constexpr (kPacks > 0) {
 #pragma unroll
-    for (int i = 0; i < kPacks; ++i) {
-      if (const int at = lane + i * kLanes; at < packs) {
-        kept[i] = load<kEight>(x + at * kEight);
-        largest = largest_of(kept[i], largest);
+    for (int g = 0; g < kGroups; ++g) {
+#pragma unroll
+      for (int i = 0; i < kPacks; ++i) {
+        if (const int at = lane + i * kLanes; at < packs_of(g)) {
+          kept[g][i] = load<kEight>(x + first_of(g) + at * kEight);
+        }
       }
     }
-  } else {
-    for (int at = lane; at < packs; at += kLanes) {
-      largest = largest_of(load<kEight>(x + int64_t{at} * kEight), largest);
-    }
-  }
-  const float scale = stored_scale(join_lanes<kLanes>(largest), p.highest, p.scale);
-  const float inverse = inverse_scale(scale);
-  if (inside && lane == 0) {
-    put_scale(p.scales, p.scale, k, scale);
   }
   const Chance chance(p);
-  if constexpr (kPacks > 0) {
 #pragma unroll
-    for (int i = 0; i < kPacks; ++i) {
-      if (const int at = lane + i * kLanes; at < packs) {
-        encode_pack<kBits>(kept[i], inverse, p, chance, first + at * kEight);
+  for (int g = 0; g < kGroups; ++g) {
+    const int packs = packs_of(g);
+    const int64_t first = first_of(g);
+    float largest = 0;
+    if constexpr (kPacks > 0) {
+#pragma unroll
+      for (int i = 0; i < kPacks; ++i) {
+        if (lane + i * kLanes < packs) {
+          largest = largest_of(kept[g][i], largest);
+        }
+      }
+    } else {
+      for (int at = lane; at < packs; at += kLanes) {
+        largest = largest_of(load<kEight>(x + first + int64_t{at} * kEight), largest);
       }
     }
-  } else {
-    for (int at = lane; at < packs; at += kLanes) {
-      const int64_t from = int64_t{at} * kEight;
-      encode_pack<kBits>(load<kEight>(x + from), inverse, p, chance, first + from);
+    const float scale = stored_scale(join_lanes<kLanes>(largest), p.highest, p.scale);
+    const float inverse = inverse_scale(scale);
+    if (packs > 0 && lane == 0) {
+      put_scale(p.scales, p.scale, k + g * kOfBlock, scale);
+    }
+    if constexpr (kPacks > 0) {
+#pragma unroll
+      for (int i = 0; i < kPacks; ++i) {
+        if (const int at = lane + i * kLanes; at < packs) {
+          encode_pack<kBits>(kept[g][i], inverse, p, chance, first + at * kEight);
+        }
+      }
+    } else {
+      for (int at = lane; at < packs; at += kLanes) {
+        const int64_t from = first + int64_t{at} * kEight;
+        encode_pack<kBits>(load<kEight>(x + from), inverse, p, chance, from);
+      }
     }
   }
 }
@@ -208,27 +255,51 @@ __device__ inline float number(const uint8_t* codes, int64_t i) {
   }
 }
 
-// Eight elements a thread; all of one group where kWhole.
-template <int kBits, bool kWhole, typename T>
-__global__ void __launch_bounds__(kThreads)
-    decode_kernel(const __grid_constant__ Params p, T* __restrict__ x) {
-  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kEight;
-  if (first >= p.count) {
-    return;
-  }
-  if constexpr (kWhole) {
-    const auto in = load<kBits>(p.codes + first * kBits / 8);
-    const float scale = get_scale(p.scales, p.scale, first / p.group);
-    Pack<T, kEight> out;
+// Eight elements, all of one group.
+template <int kBits, typename T>
+__device__ inline void decode_pack(const Params& p, const Pack<uint8_t, kBits>& codes, float scale,
+                                   int64_t first) {
+  Pack<T, kEight> out;
 #pragma unroll
-    for (int i = 0; i < kEight; ++i) {
-      out.at[i] = narrow<T>(number<kBits>(in.at, i) * scale);
+  for (int i = 0; i < kEight; ++i) {
+    out.at[i] = narrow<T>(number<kBits>(codes.at, i) * scale);
+  }
+  store(static_cast<T*>(p.x) + first, out);
+}
+
+constexpr int kDecodedPacks = 4;  // of a thread, all on their way before the first is used
+
+template <int kBits, typename T>
+__global__ void __launch_bounds__(kThreads)
+    decode_groups_kernel(const __grid_constant__ Calls calls) {
+  int64_t block = 0;
+  const Params& p = calls.find(block);
+  const int64_t first = (block * kDecodedPacks * kThreads + threadIdx.x) * kEight;
+  constexpr int64_t kStep = int64_t{kThreads} * kEight;
+  Pack<uint8_t, kBits> codes[kDecodedPacks];
+  float scale[kDecodedPacks];
+#pragma unroll
+  for (int u = 0; u < kDecodedPacks; ++u) {
+    if (const int64_t at = first + u * kStep; at < p.count) {
+      codes[u] = load<kBits>(p.codes + at * kBits / 8);
+      const int64_t k = p.group_bits >= 0 ? at >> p.group_bits : at / p.group;
+      scale[u] = get_scale(p.scales, p.scale, k);
     }
-    store(x + first, out);
-  } else {
-    for (int64_t i = first; i < first + kEight && i < p.count; ++i) {
-      x[i] = narrow<T>(number<kBits>(p.codes, i) * scale_of(p, i));
+  }
+#pragma unroll
+  for (int u = 0; u < kDecodedPacks; ++u) {
+    if (const int64_t at = first + u * kStep; at < p.count) {
+      decode_pack<kBits, T>(p, codes[u], scale[u], at);
     }
+  }
+}
+
+// Any shape, eight elements a thread.
+template <int kBits, typename T>
+__global__ void __launch_bounds__(kThreads) decode_kernel(const __grid_constant__ Params p) {
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * kEight;
+  for (int64_t i = first; i < first + kEight && i < p.count; ++i) {
+    static_cast<T*>(p.x)[i] = narrow<T>(number<kBits>(p.codes, i) * scale_of(p, i));
   }
 }
 
@@ -240,6 +311,8 @@ Params params_of(const QuantizeAttrs& attrs, const Shape& shape) {
   p.highest = attrs.bits == 4 ? 7.0f : 127.0f;
   p.columns = layout.columns;
   p.group = layout.group;
+  const auto size = static_cast<uint64_t>(layout.group);
+  p.group_bits = std::has_single_bit(size) ? std::countr_zero(size) : -1;
   p.groups_of_row = layout.groups_of_row;
   p.groups = layout.rows * layout.groups_of_row;
   p.count = layout.rows * layout.columns;
@@ -251,78 +324,135 @@ bool has_whole_packs(const Params& p) {
   return p.group % kEight == 0 && p.columns % p.group == 0 && p.group < INT32_MAX;
 }
 
+// Launches kernel(calls), blocks_of(call) blocks each.
+template <typename Blocks>
+void launch(const KernelArgs& args, void (*kernel)(Calls), std::span<const Params> calls,
+            Blocks&& blocks_of) {
+  Calls all;
+  uint32_t blocks = 0;
+  for (const Params& p : calls) {
+    all.call[all.count] = p;
+    all.first[all.count++] = blocks;
+    blocks += blocks_of(p);
+  }
+  kernel<<<blocks, kThreads, 0, stream_of(args)>>>(all);
+  check_launch(args.op);
+}
+
 template <int kBits, int kLanes, int kPacks, typename T>
-void launch_groups(const KernelArgs& args, const Params& p) {
-  const unsigned blocks = blocks_for(p.groups, kThreads / kLanes);
-  encode_groups_kernel<kBits, kLanes, kPacks, T><<<blocks, kThreads, 0, stream_of(args)>>>(p);
+void encode_groups(const KernelArgs& args, std::span<const Params> calls) {
+  launch(args, encode_groups_kernel<kBits, kLanes, kPacks, T>, calls, [](const Params& p) {
+    return blocks_for(p.groups, kThreads / kLanes * groups_at_once(kPacks));
+  });
 }
 
 template <int kBits, typename T>
-void encode(const KernelArgs& args, const Params& p) {
+void encode(const KernelArgs& args, std::span<const Params> calls) {
+  const Params& p = calls.front();
   if (!has_whole_packs(p)) {
     scales_kernel<T><<<blocks_for(p.groups, kThreads / kWarp), kThreads, 0, stream_of(args)>>>(p);
     check_launch(args.op);
     encode_bytes_kernel<kBits, T>
         <<<blocks_for((p.count * kBits + 7) / 8, kThreads), kThreads, 0, stream_of(args)>>>(p);
+    check_launch(args.op);
     return;
   }
   const int64_t packs = p.group / kEight;
   if (packs <= 4) {
-    launch_groups<kBits, 4, 1, T>(args, p);
+    encode_groups<kBits, 4, 1, T>(args, calls);
   } else if (packs <= 8) {
-    launch_groups<kBits, 8, 1, T>(args, p);
+    encode_groups<kBits, 8, 1, T>(args, calls);
   } else if (packs <= 16) {
-    launch_groups<kBits, 16, 1, T>(args, p);
+    encode_groups<kBits, 16, 1, T>(args, calls);
   } else if (packs <= kWarp) {
-    launch_groups<kBits, kWarp, 1, T>(args, p);
+    encode_groups<kBits, kWarp, 1, T>(args, calls);
   } else if (packs <= kMostPacks * kWarp) {
-    launch_groups<kBits, kWarp, kMostPacks, T>(args, p);
+    encode_groups<kBits, kWarp, kMostPacks, T>(args, calls);
   } else {
-    launch_groups<kBits, kWarp, 0, T>(args, p);
+    encode_groups<kBits, kWarp, 0, T>(args, calls);
   }
 }
 
 template <int kBits, typename T>
-void decode(const KernelArgs& args, const Params& p) {
-  T* x = args.out[0].as<T>();
-  const unsigned blocks = blocks_for(p.count, int64_t{kThreads} * kEight);
+void decode(const KernelArgs& args, std::span<const Params> calls) {
+  const Params& p = calls.front();
   if (has_whole_packs(p)) {
-    decode_kernel<kBits, true><<<blocks, kThreads, 0, stream_of(args)>>>(p, x);
-  } else {
-    decode_kernel<kBits, false><<<blocks, kThreads, 0, stream_of(args)>>>(p, x);
+    launch(args, decode_groups_kernel<kBits, T>, calls, [](const Params& call) {
+      return blocks_for(call.count, int64_t{kThreads} * kEight * kDecodedPacks);
+    });
+    return;
   }
+  decode_kernel<kBits, T>
+      <<<blocks_for(p.count, int64_t{kThreads} * kEight), kThreads, 0, stream_of(args)>>>(p);
+  check_launch(args.op);
 }
 
-}  // namespace
-
-void quantize_encode_cuda(const KernelArgs& args) {
+Params encode_params(const KernelArgs& args) {
   const auto attrs = args.attr<QuantizeAttrs>();
   Params p = params_of(attrs, args.in[0].shape);
   p.x = args.in[0].data;
   p.codes = args.out[0].as<uint8_t>();
   p.scales = args.out[1].data;
   p.rng = attrs.stochastic ? args.in[1].as<int64_t>() : nullptr;
-  if (p.count == 0) {
-    return;
-  }
-  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
-    attrs.bits == 4 ? encode<4, T>(args, p) : encode<8, T>(args, p);
-  });
-  check_launch(args.op);
+  return p;
 }
 
-void quantize_decode_cuda(const KernelArgs& args) {
-  const auto attrs = args.attr<QuantizeAttrs>();
-  Params p = params_of(attrs, args.out[0].shape);
+Params decode_params(const KernelArgs& args) {
+  Params p = params_of(args.attr<QuantizeAttrs>(), args.out[0].shape);
+  p.x = args.out[0].data;
   p.codes = args.in[0].as<uint8_t>();
   p.scales = args.in[1].data;
-  if (p.count == 0) {
-    return;
-  }
-  dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
-    attrs.bits == 4 ? decode<4, T>(args, p) : decode<8, T>(args, p);
-  });
-  check_launch(args.op);
+  return p;
 }
+
+// Calls f(first call, parameters) for each run of calls that one launch can take; `full` is a
+// call's uncoded tensor.
+template <typename ParamsOf, typename Full, typename F>
+void for_runs(std::span<const KernelArgs> calls, ParamsOf&& params, Full&& full, F&& f) {
+  for (size_t i = 0; i < calls.size();) {
+    const KernelArgs& head = calls[i];
+    std::vector<Params> run = {params(head)};
+    const auto joins = [&](const KernelArgs& call, const Params& p) {
+      return run.size() < kMostCalls && p.group == run[0].group && p.count > 0 &&
+             has_whole_packs(p) && has_whole_packs(run[0]) &&
+             full(call).dtype == full(head).dtype &&
+             call.attr<QuantizeAttrs>().bits == head.attr<QuantizeAttrs>().bits;
+    };
+    for (++i; run[0].count > 0 && i < calls.size(); ++i) {
+      const Params p = params(calls[i]);
+      if (!joins(calls[i], p)) {
+        break;
+      }
+      run.push_back(p);
+    }
+    if (run[0].count > 0) {
+      f(head, std::span<const Params>(run));
+    }
+  }
+}
+
+}  // namespace
+
+void quantize_encode_group_cuda(std::span<const KernelArgs> calls) {
+  const auto full = [](const KernelArgs& args) { return args.in[0]; };
+  for_runs(calls, encode_params, full, [&](const KernelArgs& args, std::span<const Params> run) {
+    dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+      args.attr<QuantizeAttrs>().bits == 4 ? encode<4, T>(args, run) : encode<8, T>(args, run);
+    });
+  });
+}
+
+void quantize_decode_group_cuda(std::span<const KernelArgs> calls) {
+  const auto full = [](const KernelArgs& args) { return args.out[0]; };
+  for_runs(calls, decode_params, full, [&](const KernelArgs& args, std::span<const Params> run) {
+    dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
+      args.attr<QuantizeAttrs>().bits == 4 ? decode<4, T>(args, run) : decode<8, T>(args, run);
+    });
+  });
+}
+
+void quantize_encode_cuda(const KernelArgs& args) { quantize_encode_group_cuda({&args, 1}); }
+
+void quantize_decode_cuda(const KernelArgs& args) { quantize_decode_group_cuda({&args, 1}); }
 
 }  // namespace lithe

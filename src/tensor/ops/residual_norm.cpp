@@ -4,7 +4,7 @@
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
-#include "tensor/ops/norm_shapes.h"
+#include "tensor/ops/residual_norm_shapes.h"
 #include "tensor/ops/residual_norm_split.h"
 
 namespace lithe {
@@ -30,12 +30,7 @@ void expect_dropout(InferContext& c, const DropoutAttrs& dropout, int rng) {
 
 void infer(InferContext& c) {
   c.expect_inputs(4, 5);
-  expect_norm_rows(c, 0);
-  c.expect_same_dtype(0, 1);
-  c.expect_shape(1, c.shape(0), "residual");
-  expect_norm_parameter(c, 2, "gamma");
-  expect_norm_parameter(c, 3, "beta");
-  expect_dropout(c, c.attr<ResidualNormAttrs>().dropout, 4);
+  expect_residual_norm(c, c.attr<ResidualNormAttrs>());
   c.output(c.dtype(0), c.shape(0));
   c.output(c.dtype(0), c.shape(0));
   c.output(norm_statistics_dtype(c.dtype(0)), norm_rows(c.shape(0)));
@@ -44,34 +39,10 @@ void infer(InferContext& c) {
 
 void infer_grad(InferContext& c) {
   c.expect_inputs(5, 7);
-  const auto attrs = c.attr<ResidualNormGradAttrs>();
   expect_norm_rows(c, 0);
   c.expect_same_dtype(0, 1);
   c.expect_shape(1, c.shape(0), "sum");
-  expect_norm_statistics(c, 2, "mean");
-  expect_norm_statistics(c, 3, "rstd");
-  expect_norm_parameter(c, 4, "gamma");
-  if (c.has(5)) {
-    c.expect_same_dtype(0, 5);
-    c.expect_shape(5, c.shape(0), "dsum");
-  }
-  expect_dropout(c, attrs.dropout, 6);
-  if (!attrs.sum && !attrs.y) {
-    c.fail("neither the gradient of sum nor of y is asked for; layer_norm_dgamma gives the others");
-  }
-  if (attrs.y && attrs.dropout.p == 0) {
-    c.fail("the gradient of y is asked for; without dropout it is that of sum");
-  }
-  for (const bool wanted : {attrs.sum, attrs.y}) {
-    if (wanted) {
-      c.output(c.dtype(0), c.shape(0));
-    }
-  }
-  for (const bool wanted : {attrs.gamma, attrs.beta, attrs.bias}) {
-    if (wanted) {
-      c.output(c.dtype(0), {c.shape(0).back()});
-    }
-  }
+  expect_residual_norm_grad(c, c.attr<ResidualNormGradAttrs>());
 }
 
 // Only sum was read on: nothing passes the norm.
@@ -187,30 +158,14 @@ double flops(const Graph& g, NodeId n) {
 }
 
 double flops_grad(const Graph& g, NodeId n) {
-  const auto attrs = g.attr<ResidualNormGradAttrs>(n);
   const bool joins = g.node(n).input_count > 5 && g.in(n, 5) != kNoValue;
-  const int each = 11 + (joins ? 1 : 0) + attrs.y + (attrs.gamma ? 4 : 0) + attrs.beta + attrs.bias;
-  return elements(g, n) * each;
+  return elements(g, n) * residual_norm_grad_flops(g.attr<ResidualNormGradAttrs>(n), joins);
 }
 
 int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
-  const auto attrs = g.attr<ResidualNormGradAttrs>(n);
-  const bool parameters = attrs.gamma || attrs.beta;
-  if (!parameters && !attrs.bias) {
-    return 0;
-  }
-  const Shape& x = g.shape(g.in(n, 0));
-  const DType dtype = g.dtype(g.in(n, 0));
-  const int64_t rows = x.product(0, x.rank() - 1);
-  const int64_t size = dtype == DType::f64 ? 8 : 4;
-  if (device == DeviceKind::cuda) {
-    // gamma's and beta's sums always; the general kernels lay down the one that nobody wants behind
-    // them, and use the place again for the bias.
-    const int64_t blocks = norm_blocks(rows, x.back(), dtype);
-    const int64_t general = parameters ? 2 * row_chunks(rows) + 1 : row_chunks(rows);
-    return (blocks > 0 ? norm_sums(attrs.bias) * blocks : general) * x.back() * size;
-  }
-  return row_chunks(rows) * x.back() * (attrs.gamma + attrs.beta + attrs.bias) * size;
+  const ValueId x = g.in(n, 0);
+  return residual_norm_grad_workspace(g.attr<ResidualNormGradAttrs>(n), g.shape(x), g.dtype(x),
+                                      device);
 }
 
 // All are elementwise behind each row's sums, and no row is read after its own is written.
@@ -236,6 +191,64 @@ const OpDef residual_norm_grad_op = {.name = "residual_norm_grad",
                                      .workspace = workspace_grad,
                                      .aliases = kBackward,
                                      .cpu = residual_norm_grad_cpu};
+
+void expect_residual_norm(InferContext& c, const ResidualNormAttrs& attrs) {
+  expect_norm_rows(c, 0);
+  c.expect_same_dtype(0, 1);
+  c.expect_shape(1, c.shape(0), "residual");
+  expect_norm_parameter(c, 2, "gamma");
+  expect_norm_parameter(c, 3, "beta");
+  expect_dropout(c, attrs.dropout, 4);
+}
+
+void expect_residual_norm_grad(InferContext& c, const ResidualNormGradAttrs& attrs) {
+  expect_norm_statistics(c, 2, "mean");
+  expect_norm_statistics(c, 3, "rstd");
+  expect_norm_parameter(c, 4, "gamma");
+  if (c.has(5)) {
+    c.expect_same_dtype(0, 5);
+    c.expect_shape(5, c.shape(0), "dsum");
+  }
+  expect_dropout(c, attrs.dropout, 6);
+  if (!attrs.sum && !attrs.y) {
+    c.fail("neither the gradient of sum nor of y is asked for; layer_norm_dgamma gives the others");
+  }
+  if (attrs.y && attrs.dropout.p == 0) {
+    c.fail("the gradient of y is asked for; without dropout it is that of sum");
+  }
+  for (const bool wanted : {attrs.sum, attrs.y}) {
+    if (wanted) {
+      c.output(c.dtype(0), c.shape(0));
+    }
+  }
+  for (const bool wanted : {attrs.gamma, attrs.beta, attrs.bias}) {
+    if (wanted) {
+      c.output(c.dtype(0), {c.shape(0).back()});
+    }
+  }
+}
+
+int residual_norm_grad_flops(const ResidualNormGradAttrs& attrs, bool joins) {
+  return 11 + (joins ? 1 : 0) + attrs.y + (attrs.gamma ? 4 : 0) + attrs.beta + attrs.bias;
+}
+
+int64_t residual_norm_grad_workspace(const ResidualNormGradAttrs& attrs, const Shape& x,
+                                     DType dtype, DeviceKind device) {
+  const bool parameters = attrs.gamma || attrs.beta;
+  if (!parameters && !attrs.bias) {
+    return 0;
+  }
+  const int64_t rows = x.product(0, x.rank() - 1);
+  const int64_t size = dtype == DType::f64 ? 8 : 4;
+  if (device == DeviceKind::cuda) {
+    // gamma's and beta's sums always; the general kernels lay down the one that nobody wants behind
+    // them, and use the place again for the bias.
+    const int64_t blocks = norm_blocks(rows, x.back(), dtype);
+    const int64_t general = parameters ? 2 * row_chunks(rows) + 1 : row_chunks(rows);
+    return (blocks > 0 ? norm_sums(attrs.bias) * blocks : general) * x.back() * size;
+  }
+  return row_chunks(rows) * x.back() * (attrs.gamma + attrs.beta + attrs.bias) * size;
+}
 
 ResidualNormOut residual_norm(Graph& graph, ValueId y, ValueId residual, ValueId gamma,
                               ValueId beta, const ResidualNormAttrs& attrs, ValueId rng) {

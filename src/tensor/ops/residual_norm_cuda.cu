@@ -2,7 +2,8 @@
 
 #include "tensor/core/tensor.h"
 #include "tensor/ops/kernels_cuda.h"
-#include "tensor/ops/residual_norm.h"
+#include "tensor/ops/residual_norm_codes.h"
+#include "tensor/ops/saved_code_cuda.h"
 
 namespace lithe {
 namespace {
@@ -16,16 +17,17 @@ struct ResidualNorm {
   const T* gamma;
   const T* beta;
   T* normed;
-  T* sum;
+  T* sum;  // null: only its codes are kept
   acc_t<T>* mean;
   acc_t<T>* rstd;
   int64_t rows;
   int64_t size;
   acc_t<T> eps;
   NormDropout<acc_t<T>> dropout;
+  CodeTo code = {};  // of the sum
 };
 
-template <typename Walk, typename T>
+template <typename Walk, bool kCoded, typename T>
 __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
     residual_norm_kernel(const ResidualNorm<T> p) {
   constexpr int kV = Walk::kVector;
@@ -65,7 +67,9 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
         sum[j] += kept ? y[j] * mask.scale() : 0.0f;
       }
       const uint4 rounded = pack<T>(sum);
-      store_words(p.sum + at + column, rounded);
+      if (!kCoded || p.sum != nullptr) {
+        store_words(p.sum + at + column, rounded);
+      }
       unpack<T>(rounded, sum);
 #pragma unroll
       for (int j = 0; j < kV; ++j) {
@@ -73,6 +77,19 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
         total += sum[j];
       }
     });
+    if constexpr (kCoded) {
+#pragma unroll
+      for (int pack_index = 0; pack_index < Walk::kPacks; ++pack_index) {
+        const int column = (pack_index * Walk::kThreads + Walk::lane()) * kV;
+        const bool inside = Walk::kFull || column < size;
+        float sum[kV];
+#pragma unroll
+        for (int j = 0; j < kV; ++j) {
+          sum[j] = inside ? v[pack_index * kV + j] : 0.0f;
+        }
+        encode_lanes<kV>(p.code, sum, at + column, inside);
+      }
+    }
     const float mean = group_reduce<Walk::kThreads>(total, Sum{}) * share;
     float squares = 0;  // around the mean: the difference of two large sums would lose digits
     Walk::for_packs(size, [&](int pack_index, int) {
@@ -148,7 +165,7 @@ void launch(const KernelArgs& args, const ResidualNorm<T>& p) {
     if (const int64_t blocks = norm_blocks(p.rows, p.size, args.in[0].dtype); blocks > 0) {
       dispatch_norm_walk<T>(p.size, [&]<typename Walk>() {
         static_assert(RowStage<Walk, T, 2>::bytes(2) <= kMostSharedBytes);
-        launch_shared(args, residual_norm_kernel<Walk, T>, static_cast<unsigned>(blocks),
+        launch_shared(args, residual_norm_kernel<Walk, false, T>, static_cast<unsigned>(blocks),
                       Walk::kBlock, RowStage<Walk, T, 2>::bytes(2), p);
       });
       return;
@@ -158,6 +175,15 @@ void launch(const KernelArgs& args, const ResidualNorm<T>& p) {
     const unsigned blocks = blocks_for(p.rows, Config::kRowsOfBlock);
     residual_norm_plain_kernel<Config, T><<<blocks, Config::kBlock, 0, stream_of(args)>>>(p);
     check_launch(args.op);
+  });
+}
+
+template <typename T>
+void launch_coded(const KernelArgs& args, const ResidualNorm<T>& p) {
+  const int64_t blocks = norm_blocks(p.rows, p.size, args.in[0].dtype);
+  dispatch_warp_walks<T>(p.size, [&]<typename Walk>() {
+    launch_shared(args, residual_norm_kernel<Walk, true, T>, static_cast<unsigned>(blocks),
+                  Walk::kBlock, RowStage<Walk, T, 2>::bytes(2), p);
   });
 }
 
@@ -180,6 +206,32 @@ void residual_norm_cuda(const KernelArgs& args) {
                      .size = shape.back(),
                      .eps = static_cast<A>(attrs.eps),
                      .dropout = norm_dropout<A>(args, attrs.dropout, 4)});
+  });
+}
+
+void residual_norm_codes_cuda(const KernelArgs& args) {
+  const auto attrs = args.attr<ResidualNormCodesAttrs>();
+  const Shape& shape = args.in[0].shape;
+  expect_walked_in_codes(args, attrs.code);
+  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+    if constexpr (!std::is_same_v<T, double>) {
+      if (shape.numel() == 0) {
+        return;
+      }
+      launch_coded<T>(args, {.y = args.in[0].as<T>(),
+                             .residual = args.in[1].as<T>(),
+                             .gamma = args.in[2].as<T>(),
+                             .beta = args.in[3].as<T>(),
+                             .normed = args.out[0].as<T>(),
+                             .sum = attrs.sum ? args.out[5].as<T>() : nullptr,
+                             .mean = args.out[1].as<float>(),
+                             .rstd = args.out[2].as<float>(),
+                             .rows = shape.product(0, shape.rank() - 1),
+                             .size = shape.back(),
+                             .eps = static_cast<float>(attrs.norm.eps),
+                             .dropout = norm_dropout<float>(args, attrs.norm.dropout, 4),
+                             .code = code_to(attrs.code, args.out.subspan(3, 2))});
+    }
   });
 }
 

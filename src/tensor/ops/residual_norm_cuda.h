@@ -9,7 +9,9 @@
 #include "tensor/ops/cuda_row.h"
 #include "tensor/ops/cuda_vector.h"
 #include "tensor/ops/dropout.h"
+#include "tensor/ops/residual_norm_codes.h"
 #include "tensor/ops/residual_norm_split.h"
+#include "tensor/ops/saved_code_cuda.h"
 
 namespace lithe::device {
 
@@ -58,22 +60,39 @@ void dispatch_warp_walk(int64_t size, F&& f) {
   }
 }
 
+// Rows that a warp takes.
 template <typename T, typename F>
-void dispatch_norm_walk(int64_t size, F&& f) {
+void dispatch_warp_walks(int64_t size, F&& f) {
   if (size <= 256) {
     dispatch_warp_walk<T, 8>(size, f);
   } else if (size <= 512) {
     dispatch_warp_walk<T, 16>(size, f);
   } else if (size <= 768) {
     dispatch_warp_walk<T, 24>(size, f);
-  } else if (size <= kLongestWarpRow) {
+  } else {
     f.template operator()<NormWalk<T, kWarp, 32, false>>();
+  }
+}
+
+template <typename T, typename F>
+void dispatch_norm_walk(int64_t size, F&& f) {
+  if (size <= kLongestWarpRow) {
+    dispatch_warp_walks<T>(size, f);
   } else if (size <= 2048) {
     f.template operator()<NormWalk<T, 256, 8, false>>();
   } else if (size <= 4096) {
     f.template operator()<NormWalk<T, 256, 16, false>>();
   } else {
     f.template operator()<NormWalk<T, 256, 32, false>>();
+  }
+}
+
+// Rows with codes have kernels for what a warp takes, and none in fp64.
+inline void expect_walked_in_codes(const KernelArgs& args, const SavedCode& code) {
+  if (!is_walked_in_codes(code, args.in[0].dtype, args.in[0].shape) &&
+      args.in[0].shape.numel() > 0) {
+    throw DeviceError(args.op, "rows of {} {} have no kernel; up to {} of 16 or 32 bits have",
+                      args.in[0].shape.back(), dtype_name(args.in[0].dtype), kLongestWarpRow);
   }
 }
 
@@ -122,6 +141,37 @@ __device__ inline void store_words(T* to, const uint4& words) {
                : "memory");
 }
 
+// What a pack of codes stands for, as T holds it, from what fetch_codes() has laid down; `first` is
+// the number of its first element.
+template <typename T>
+__device__ inline void decode_words(const CodeFrom& c, const uint4& words, int64_t first,
+                                    float (&x)[kWide<T>]) {
+  constexpr int kV = kWide<T>;
+  const auto index = static_cast<uint32_t>(first >> c.group_bits);
+  const uint32_t half = (words.z >> (index % 2 * 16)) & 0xffffu;
+  float scale = __uint_as_float(words.z);
+  if (c.scale == DType::bf16) {
+    scale = __uint_as_float(half << 16);
+  } else if (c.scale == DType::f16) {
+    scale = __half2float(__ushort_as_half(static_cast<unsigned short>(half)));
+  }
+  if (c.bits == 8) {
+    const uint32_t word[2] = {words.x, words.y};
+#pragma unroll
+    for (int j = 0; j < kV; ++j) {
+      x[j] = signed_byte_fast(word[j / 4] >> (8 * (j % 4))) * scale;
+    }
+  } else {
+    // Four codes are half a word.
+    const uint32_t word = kV == 4 && (first & 4) != 0 ? words.x >> 16 : words.x;
+#pragma unroll
+    for (int j = 0; j < kV; ++j) {
+      x[j] = signed_nibble_fast(word >> (4 * j)) * scale;
+    }
+  }
+  unpack<T>(pack<T>(x), x);
+}
+
 // Shared memory: parameters [size] first, then two halves of each of the tensors' rows.
 template <typename Walk, typename T, int kParameterRows>
 class RowStage {
@@ -155,6 +205,24 @@ class RowStage {
   __device__ void fetch(int t, int half, const T* row, int size) const {
     Walk::for_packs(size, [&](int pack, int column) {
       __pipeline_memcpy_async(slot(t, half, pack), row + column, sizeof(uint4));
+    });
+  }
+  // The same for codes of a row whose first element is number `at`: a pack's codes in a slot's
+  // first 8 bytes and the word that holds their scale behind them, for decode_words().
+  __device__ void fetch_codes(int t, int half, const CodeFrom& c, int64_t at, int size) const {
+    constexpr int kV = Walk::kVector;
+    Walk::for_packs(size, [&](int pack, int column) {
+      const int64_t first = at + column;
+      auto* to = reinterpret_cast<char*>(slot(t, half, pack));
+      const int64_t byte = c.bits == 8 ? first : first / 2;
+      if (kV == 8 && c.bits == 8) {
+        __pipeline_memcpy_async(to, c.codes + byte, 8);
+      } else {
+        __pipeline_memcpy_async(to, c.codes + (byte & ~int64_t{3}), 4);
+      }
+      const int64_t scale = (first >> c.group_bits) * (c.scale == DType::f32 ? 4 : 2);
+      const auto* scales = static_cast<const char*>(c.scales);
+      __pipeline_memcpy_async(to + 8, scales + (scale & ~int64_t{3}), 4);
     });
   }
   // Volatile: a second pass over the row shall read it again, instead of keeping in registers what

@@ -1,0 +1,279 @@
+// Activations with codes: forward eight elements a lane, whose codes are made before they leave
+// their registers; backward the slope of every code stands in a table.
+#include "tensor/core/tensor.h"
+#include "tensor/ops/activation_codes.h"
+#include "tensor/ops/cuda_activation.h"
+#include "tensor/ops/cuda_column_sum.h"
+#include "tensor/ops/cuda_map.h"
+#include "tensor/ops/kernels_cuda.h"
+#include "tensor/ops/saved_code_cuda.h"
+
+namespace lithe {
+namespace {
+
+using namespace device;
+
+constexpr int kThreads = 256;
+constexpr int kEight = 8;
+constexpr int kUnroll = 2;
+constexpr int64_t kStep = int64_t{kThreads} * kEight;
+
+template <typename T>
+__device__ inline void widen_pack(const Pack<T, kEight>& pack, float (&v)[kEight]) {
+#pragma unroll
+  for (int j = 0; j < kEight; ++j) {
+    v[j] = widen<float>(pack.at[j]);
+  }
+}
+
+// y may be x.
+template <Activation kKind, typename T>
+__global__ void __launch_bounds__(kThreads)
+    activation_codes_kernel(int64_t n, const T* x, T* y, const __grid_constant__ CodeTo of_x,
+                            const __grid_constant__ CodeTo of_y) {
+  const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
+  Pack<T, kEight> pack[kUnroll];
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    if (first + u * kStep + kEight <= n) {
+      pack[u] = load<kEight>(x + first + u * kStep);
+    }
+  }
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    const int64_t at = first + u * kStep;
+    const bool inside = at + kEight <= n;
+    float v[kEight] = {};
+    if (of_x.kind != SavedCode::Kind::none) {
+      if (inside) {
+        widen_pack(pack[u], v);
+      }
+      encode_lanes<kEight>(of_x, v, at, inside);
+    }
+    if (inside) {
+#pragma unroll
+      for (int j = 0; j < kEight; ++j) {
+        pack[u].at[j] = Activate<kKind, T>{}(pack[u].at[j]);
+      }
+      store(y + at, pack[u]);
+    }
+    if (of_y.kind != SavedCode::Kind::none) {
+      if (inside) {
+        widen_pack(pack[u], v);
+      }
+      encode_lanes<kEight>(of_y, v, at, inside);
+    }
+    if (!inside && at < n) {  // of fixed point; groups end with a pack
+      if (of_x.kind != SavedCode::Kind::none) {
+        encode_rest(of_x, x, at, n);
+      }
+      for (int64_t i = at; i < n; ++i) {
+        y[i] = Activate<kKind, T>{}(x[i]);
+      }
+      if (of_y.kind != SavedCode::Kind::none) {
+        encode_rest(of_y, y, at, n);
+      }
+    }
+  }
+}
+
+template <Activation kKind, typename T>
+__device__ inline acc_t<T> slope_of(T kept) {
+  if constexpr (std::is_same_v<T, double>) {
+    return activation_slope<kKind>(kept);
+  } else {
+    return slope_fast<kKind>(widen<float>(kept));
+  }
+}
+
+// The slope at what each code stands for, as activation_grad has it from the decoded tensor.
+template <int kBits, typename T>
+struct SlopeTable {
+  using A = acc_t<T>;
+  static constexpr int kCodes = 1 << kBits;
+  Activation kind;
+  bool is_signed;
+  float step;
+
+  __device__ static A* slopes() {
+    __shared__ A of_code[kCodes];
+    return of_code;
+  }
+  // All threads of the block, before the first look-up.
+  __device__ void fill() const {
+    const auto thread = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
+    const auto threads = static_cast<int>(blockDim.x * blockDim.y);
+    for (int i = thread; i < kCodes; i += threads) {
+      slopes()[i] = slope_at(narrow<T>(number(static_cast<uint32_t>(i)) * step));
+    }
+    __syncthreads();
+  }
+  __device__ float number(uint32_t code) const {
+    if (!is_signed) {
+      return static_cast<float>(code);
+    }
+    return kBits == 4 ? signed_nibble(code) : static_cast<float>(static_cast<int8_t>(code));
+  }
+  __device__ A slope_at(T kept) const {
+    switch (kind) {
+      case Activation::gelu:
+        return slope_of<Activation::gelu>(kept);
+      case Activation::gelu_tanh:
+        return slope_of<Activation::gelu_tanh>(kept);
+      case Activation::quick_gelu:
+        return slope_of<Activation::quick_gelu>(kept);
+      case Activation::silu:
+        return slope_of<Activation::silu>(kept);
+      case Activation::relu:
+        return slope_of<Activation::relu>(kept);
+      case Activation::tanh:
+        return slope_of<Activation::tanh>(kept);
+      case Activation::sigmoid:
+        return slope_of<Activation::sigmoid>(kept);
+      default:
+        return A(1);
+    }
+  }
+};
+
+// kVector elements' codes, of 4 bits at least a byte.
+template <int kBits, int kVector>
+constexpr int kCodeBytes = kVector* kBits < 8 ? 1 : kVector* kBits / 8;
+
+// Element j of a pack that begins at element `at`.
+template <int kBits, int kVector>
+__device__ inline uint32_t code_of_pack(const Pack<uint8_t, kCodeBytes<kBits, kVector>>& codes,
+                                        int64_t at, int j) {
+  if constexpr (kBits == 8) {
+    return codes.at[j];
+  } else if constexpr (kVector == 1) {
+    return (static_cast<uint32_t>(codes.at[0]) >> (at % 2 * 4)) & 15u;
+  } else {
+    return (static_cast<uint32_t>(codes.at[j / 2]) >> (j % 2 * 4)) & 15u;
+  }
+}
+
+template <int kBits, typename T>
+__global__ void __launch_bounds__(kThreads)
+    activation_codes_grad_kernel(int64_t n, const SlopeTable<kBits, T> table, const T* dy,
+                                 const uint8_t* codes, T* dx) {
+  using A = acc_t<T>;
+  constexpr int kBytes = kCodeBytes<kBits, kEight>;
+  const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
+  Pack<T, kEight> pack[kUnroll];
+  Pack<uint8_t, kBytes> code[kUnroll];
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    if (const int64_t at = first + u * kStep; at + kEight <= n) {
+      pack[u] = load<kEight>(dy + at);
+      code[u] = load<kBytes>(codes + at * kBits / 8);
+    }
+  }
+  table.fill();  // while they arrive
+  const A* slopes = table.slopes();
+#pragma unroll
+  for (int u = 0; u < kUnroll; ++u) {
+    const int64_t at = first + u * kStep;
+    if (at + kEight <= n) {
+#pragma unroll
+      for (int j = 0; j < kEight; ++j) {
+        const uint32_t c = code_of_pack<kBits, kEight>(code[u], at, j);
+        pack[u].at[j] = narrow<T>(widen<A>(pack[u].at[j]) * slopes[c]);
+      }
+      store(dx + at, pack[u]);
+    } else {
+      for (int64_t i = at; i < n; ++i) {
+        const uint32_t byte = codes[i * kBits / 8];
+        const uint32_t c = kBits == 8 ? byte : (byte >> (i % 2 * 4)) & 15u;
+        dx[i] = narrow<T>(widen<A>(dy[i]) * slopes[c]);
+      }
+    }
+  }
+}
+
+// The same with dx's sums by column, in the walk of column_sum (cuda_column_sum.h).
+template <int kBits, int kVector, typename T>
+struct CodesTerm {
+  SlopeTable<kBits, T> table;
+  const T* dy;
+  const uint8_t* codes;
+  T* dx;
+  int64_t columns;
+  struct Loaded {
+    Pack<T, kVector> upstream;
+    Pack<uint8_t, kCodeBytes<kBits, kVector>> code;
+  };
+  __device__ void begin() const { table.fill(); }
+  __device__ Loaded load(int64_t row, int64_t column) const {
+    const int64_t at = row * columns + column;
+    return {device::load<kVector>(dy + at),
+            device::load<kCodeBytes<kBits, kVector>>(codes + at * kBits / 8)};
+  }
+  __device__ void add(const Loaded& loaded, int64_t row, int64_t column,
+                      acc_t<T> (&sums)[1][kVector]) const {
+    using A = acc_t<T>;
+    const int64_t at = row * columns + column;
+    const A* slopes = table.slopes();
+    Pack<T, kVector> out;
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) {
+      const uint32_t c = code_of_pack<kBits, kVector>(loaded.code, at, j);
+      out.at[j] = narrow<T>(widen<A>(loaded.upstream.at[j]) * slopes[c]);
+      sums[0][j] += widen<A>(out.at[j]);
+    }
+    store(dx + at, out);
+  }
+};
+
+template <int kBits, typename T>
+void grad(const KernelArgs& args) {
+  const auto attrs = args.attr<ActivationCodesGradAttrs>();
+  const SlopeTable<kBits, T> table = {attrs.grad.kind, attrs.code.is_signed && !attrs.code.unit,
+                                      1.0f / fixed_point_grid(attrs.code).factor};
+  const T* dy = args.in[0].as<T>();
+  const auto* codes = args.in[1].as<uint8_t>();
+  T* dx = args.out[0].as<T>();
+  const Shape& shape = args.in[0].shape;
+  if (attrs.grad.column_sum) {
+    const auto term = [&]<int kVector>() {
+      return CodesTerm<kBits, kVector, T>{table, dy, codes, dx, shape.back()};
+    };
+    column_sum<1, T>(args, shape.product(0, shape.rank() - 1), shape.back(), term,
+                     args.out[1].as<T>(), static_cast<T*>(nullptr));
+    return;
+  }
+  if (const int64_t n = shape.numel(); n > 0) {
+    activation_codes_grad_kernel<kBits, T>
+        <<<blocks_for(n, kUnroll * kStep), kThreads, 0, stream_of(args)>>>(n, table, dy, codes, dx);
+    check_launch(args.op);
+  }
+}
+
+}  // namespace
+
+void activation_codes_cuda(const KernelArgs& args) {
+  const auto attrs = args.attr<ActivationCodesAttrs>();
+  const int64_t n = args.in[0].numel();
+  if (n == 0) {
+    return;
+  }
+  const auto parts = args.out.subspan(1);
+  const CodeTo of_x = code_to(attrs.x, parts);
+  const CodeTo of_y = code_to(attrs.y, parts.subspan(static_cast<size_t>(attrs.x.parts())));
+  dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
+    dispatch_activation(attrs.kind, [&]<Activation kKind>() {
+      activation_codes_kernel<kKind, T>
+          <<<blocks_for(n, kUnroll * kStep), kThreads, 0, stream_of(args)>>>(
+              n, args.in[0].as<T>(), args.out[0].as<T>(), of_x, of_y);
+    });
+  });
+  check_launch(args.op);
+}
+
+void activation_codes_grad_cuda(const KernelArgs& args) {
+  const int bits = fixed_point_grid(args.attr<ActivationCodesGradAttrs>().code).bits;
+  dispatch_floating(args.in[0].dtype, args.op,
+                    [&]<typename T>() { bits == 4 ? grad<4, T>(args) : grad<8, T>(args); });
+}
+
+}  // namespace lithe

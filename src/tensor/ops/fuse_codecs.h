@@ -1,0 +1,20 @@
+// Codes of saved activations made by the op that produces or last reads the value, and read by the
+// op that computes its gradient: rewrite rules behind the codec pass. Codes keep their bits.
+#pragma once
+
+#include "tensor/graph/gradient.h"
+
+namespace lithe {
+
+// On the graph of forward and backward, after the codec pass:
+//   linear with an activation, and codes of its pre-activation or output
+//       -> linear, activation_codes (y takes the place of the pre-activation)
+//   activation, and codes of x or y          -> activation_codes
+//   activation_grad of fixed-point codes     -> activation_codes_grad
+//   residual_norm, and codes of its sum      -> residual_norm_codes, without a sum that nobody
+//   reads residual_norm_grad, layer_norm_dx of such codes -> residual_norm_codes_grad
+// `gradients` are followed to where they are then. Returns how many nodes were replaced by fused
+// ones.
+int fuse_codecs(Graph& graph, std::span<ParameterGradient> gradients = {});
+
+}  // namespace lithe

@@ -1,0 +1,158 @@
+// What saved activations of BERT-base on 32 passages of 384 tokens pass: codes by passes of their
+// own and by fused ones. Of two cases, one the beginning of the other, the difference is the rest.
+#include "registry/modes.h"
+#include "tensor/ops/activation_codes.h"
+#include "tensor/ops/residual_norm_codes.h"
+
+namespace lithe::registry {
+namespace {
+
+using Values = std::span<const ValueId>;
+using Outputs = std::vector<ValueId>;
+
+const Shape kWide{12288, 3072};
+const Shape kRows{12288, 768};
+
+// Codes have no gradient.
+Input exact(const Shape& shape) { return {.shape = shape, .differentiable = false}; }
+
+// GELU's input, a norm's, an operand of attention. "both": and decoded.
+void add_passes(std::vector<Case>& cases) {
+  for (const bool both : {false, true}) {
+    const std::string way = both ? "large both " : "large ";
+    const FixedPointAttrs gelu{.integer = 2, .fraction = 1};
+    cases.push_back({&fixed_point_encode_op,
+                     fmt::format("{}{} q2.1", way, kWide),
+                     {exact(kWide)},
+                     [both, gelu](Graph& g, Values v) -> Outputs {
+                       const ValueId codes = fixed_point_encode(g, v[0], gelu);
+                       return {both ? fixed_point_decode(g, codes, gelu, g.dtype(v[0])) : codes};
+                     }});
+    for (const QuantizeAttrs& attrs : {QuantizeAttrs{.bits = 8}, QuantizeAttrs{.bits = 4},
+                                       QuantizeAttrs{.bits = 8, .group = 0}}) {
+      cases.push_back({&quantize_encode_op,
+                       fmt::format("{}{} int{}/{}", way, kRows, attrs.bits, attrs.group),
+                       {exact(kRows)},
+                       [both, attrs](Graph& g, Values v) -> Outputs {
+                         const QuantizeOut coded = quantize_encode(g, v[0], attrs);
+                         if (both) {
+                           return {quantize_decode(g, coded, attrs, g.dtype(v[0]))};
+                         }
+                         return {coded.codes, coded.scales};
+                       }});
+    }
+  }
+}
+
+// GELU and its gradient with the bias's, its input in 4 bits.
+void add_activations(std::vector<Case>& cases) {
+  const FixedPointAttrs code{.integer = 2, .fraction = 1};
+  for (const bool backward : {false, true}) {
+    cases.push_back({&activation_codes_op,
+                     backward ? "large gelu q2.1 and gradient" : "large gelu q2.1",
+                     {exact(kWide), exact(kWide)},
+                     [backward, code](Graph& g, Values v) -> Outputs {
+                       const std::array<ValueId, 1> x = {v[0]};
+                       const SavedCode saved{.kind = SavedCode::Kind::fixed_point, .fixed = code};
+                       const NodeId n =
+                           g.emit_node(activation_codes_op, x,
+                                       ActivationCodesAttrs{Activation::gelu, saved, {}});
+                       Outputs out = {g.output(n, 0)};
+                       if (backward) {
+                         const std::array<ValueId, 2> in = {v[1], g.output(n, 1)};
+                         const NodeId grad =
+                             g.emit_node(activation_codes_grad_op, in,
+                                         ActivationCodesGradAttrs{{Activation::gelu, true}, code});
+                         out = {out[0], g.output(grad, 0), g.output(grad, 1)};
+                       }
+                       return out;
+                     }});
+  }
+  cases.push_back({&activation_grad_op,
+                   "large gelu and gradient, exact",
+                   {exact(kWide), exact(kWide)},
+                   [](Graph& g, Values v) -> Outputs {
+                     const ValueId y = activation(g, v[0], Activation::gelu);
+                     const std::array<ValueId, 2> in = {v[1], v[0]};
+                     const NodeId grad = g.emit_node(activation_grad_op, in,
+                                                     ActivationAttrs{Activation::gelu, true});
+                     return {y, g.output(grad, 0), g.output(grad, 1)};
+                   }});
+}
+
+// Dropout, residual and norm, and their gradients but the scale's.
+void add_norms(std::vector<Case>& cases) {
+  const Input row = exact({768});
+  const Input full = exact(kRows);
+  const DropoutAttrs drops{.p = 0.1, .key = 3};
+  const ResidualNormGradAttrs wanted{
+      .dropout = drops, .sum = true, .y = true, .beta = true, .bias = true};
+  for (const int bits : {0, 4, 8}) {
+    for (const bool backward : {false, true}) {
+      cases.push_back(
+          {bits == 0 ? &residual_norm_op : &residual_norm_codes_op,
+           fmt::format("large norm {}{}", bits == 0 ? "exact" : fmt::format("int{}/64", bits),
+                       backward ? " and gradient" : ""),
+           {full, full, row, row, {.shape = {2}, .fill = Fill::rng}, full},
+           [=](Graph& g, Values v) -> Outputs {
+             const SavedCode code{.kind = SavedCode::Kind::quantized,
+                                  .bits = static_cast<int8_t>(bits == 0 ? 8 : bits)};
+             const std::array<ValueId, 5> in = {v[0], v[1], v[2], v[3], v[4]};
+             const ResidualNormAttrs attrs{.dropout = drops};
+             const NodeId n = bits == 0 ? g.emit_node(residual_norm_op, in, attrs)
+                                        : g.emit_node(residual_norm_codes_op, in,
+                                                      ResidualNormCodesAttrs{attrs, code, false});
+             const auto at = [&](int i) { return g.output(n, i); };
+             Outputs out = {at(0)};
+             if (backward) {
+               const NodeId grad =
+                   bits == 0
+                       ? g.emit_node(residual_norm_grad_op,
+                                     std::array{v[5], at(1), at(2), at(3), v[2], kNoValue, v[4]},
+                                     wanted)
+                       : g.emit_node(
+                             residual_norm_codes_grad_op,
+                             std::array{v[5], at(3), at(1), at(2), v[2], kNoValue, v[4], at(4)},
+                             ResidualNormCodesGradAttrs{wanted, code});
+               const auto gradients = g.outputs(grad);
+               out.insert(out.end(), gradients.begin(), gradients.end());
+             }
+             return out;
+           }});
+    }
+  }
+}
+
+// Query, key, value and output of attention, as neighbours that a device may run as one.
+void add_neighbours(std::vector<Case>& cases) {
+  const QuantizeAttrs attrs{.bits = 8};
+  const Input full = exact(kRows);
+  for (const bool both : {false, true}) {
+    cases.push_back({&quantize_encode_op,
+                     both ? "large both 4 of int8/64" : "large 4 of int8/64",
+                     {full, full, full, full},
+                     [both, attrs](Graph& g, Values v) -> Outputs {
+                       std::vector<QuantizeOut> coded;
+                       for (ValueId x : v) {
+                         coded.push_back(quantize_encode(g, x, attrs));
+                       }
+                       Outputs out;
+                       for (const QuantizeOut& c : coded) {
+                         out.push_back(both ? quantize_decode(g, c, attrs, g.dtype(v[0]))
+                                            : c.codes);
+                       }
+                       return out;
+                     }});
+  }
+}
+
+}  // namespace
+
+void add_codec_perf_cases(std::vector<Case>& cases) {
+  add_passes(cases);
+  add_activations(cases);
+  add_norms(cases);
+  add_neighbours(cases);
+}
+
+}  // namespace lithe::registry
