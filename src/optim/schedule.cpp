@@ -7,18 +7,19 @@
 namespace lithe {
 
 double Schedule::factor(int64_t step) const {
-  if (step < warmup) {
-    return static_cast<double>(step) / static_cast<double>(std::max<int64_t>(1, warmup));
+  const auto at = static_cast<double>(step + first);
+  if (at < warmup) {
+    return at / std::max(1.0, warmup);
   }
-  const auto rest = static_cast<double>(std::max<int64_t>(1, steps - warmup));
-  const double done = static_cast<double>(step - warmup) / rest;
+  const double rest = std::max(1.0, static_cast<double>(steps + extra) - warmup);
+  const double done = std::min(1.0, (at - warmup) / rest);
   switch (kind) {
     case ScheduleKind::constant:
       return 1;
     case ScheduleKind::linear:
-      return std::max(0.0, 1 - done);
+      return 1 - done;
     case ScheduleKind::cosine:
-      return std::max(0.0, 0.5 * (1 + std::cos(std::numbers::pi * done)));
+      return 0.5 * (1 + std::cos(std::numbers::pi * done));
   }
   return 1;
 }

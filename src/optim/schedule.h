@@ -1,5 +1,6 @@
-// Learning-rate schedules as factors on the peak rate; update s = 0, 1, ... of `steps`, as Hugging
-// Face's get_scheduler computes them: with warm-up, update 0 runs at 0.
+// Learning-rate schedules as factors on the peak rate, as Hugging Face's get_scheduler computes
+// them: with warm-up, position 0 is at 0. Update s = 0, 1, ... of `steps` stands at position s +
+// first, and the end of the schedule at steps + extra; behind it the rate stays.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,10 @@ enum class ScheduleKind : uint8_t { constant, linear, cosine };
 
 struct Schedule {
   ScheduleKind kind = ScheduleKind::linear;
-  int64_t warmup = 0;
-  int64_t steps = 0;
+  double warmup = 0;  // positions; with 0.1 it is position 0 alone, at rate 0
+  int64_t steps = 0;  // updates of the run
+  int64_t extra = 0;
+  int64_t first = 0;
 
   double factor(int64_t step) const;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -75,11 +76,13 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
     schedule_.steps = std::max<int64_t>(
         1, recipe.integer("train.epochs") * train_data_->steps_per_epoch() / options.accumulate);
   }
-  schedule_.warmup = recipe.integer("schedule.warmup_steps");
+  schedule_.warmup = recipe.number("schedule.warmup_steps");
   if (schedule_.warmup == 0) {
-    schedule_.warmup = static_cast<int64_t>(recipe.number("schedule.warmup_ratio") *
-                                            static_cast<double>(schedule_.steps));
+    schedule_.warmup =
+        std::floor(recipe.number("schedule.warmup_ratio") * static_cast<double>(schedule_.steps));
   }
+  schedule_.extra = recipe.integer("schedule.extra_steps");
+  schedule_.first = recipe.integer("schedule.first_step");
 
   experiment_.passes().run_length(schedule_.steps);
 
