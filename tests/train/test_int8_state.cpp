@@ -1,8 +1,8 @@
 // optimizer.adamw.state int8 in whole runs: bytes, learning, resume, schedules.
 #include <doctest/doctest.h>
 
-#include <numeric>
-#include <set>
+#include <algorithm>
+#include <cmath>
 
 #include "train/image_run.h"
 #include "train/run_checks.h"
@@ -18,16 +18,11 @@ using Overrides = std::vector<std::string>;
 // A ViT whose matrices have 4096 elements and more.
 const Overrides kWide = {"model.vit.hidden_size=64", "model.vit.intermediate_size=128",
                          "train.steps=400"};
+constexpr size_t kSteps = 50;
 const Overrides kInt8 = with(kWide, {"optimizer.adamw.state=int8"});
 
 int64_t optimizer_bytes(Experiment& experiment) {
   return experiment.memory().peak_by_class[static_cast<size_t>(MemoryClass::optimizer)];
-}
-
-double mean(const std::vector<double>& values, size_t from, size_t to) {
-  return std::accumulate(values.begin() + static_cast<std::ptrdiff_t>(from),
-                         values.begin() + static_cast<std::ptrdiff_t>(to), 0.0) /
-         static_cast<double>(to - from);
 }
 
 }  // namespace
@@ -91,28 +86,25 @@ TEST_CASE("int8 state: tables stay in fp32 unless asked for") {
 
 TEST_CASE("int8 state: a run learns as with fp32 state") {
   const TextFolder files("int8_learns");
+  // Large batches: with small ones the smallest difference grows into another run.
+  const Overrides calm = {"train.batch_size=32", "optimizer.lr=1e-3"};
   for (const Overrides& more :
-       {Overrides{}, Overrides{"train.compute=bf16"},
-        Overrides{"optimizer.adamw.epsilon=uncorrected", "optimizer.adamw.eps=1e-6"}}) {
+       {Overrides{}, Overrides{"train.compute=bf16", "optimizer.adamw.epsilon=uncorrected",
+                               "optimizer.adamw.eps=1e-6"}}) {
     CAPTURE(fmt::format("{}", fmt::join(more, " ")));
-    const Overrides gentle = with(more, {"optimizer.lr=1e-3"});
-    ImageRun plain(files.path / "plain", with(kWide, gentle));
-    ImageRun coded(files.path / "coded", with(kInt8, gentle));
-    const auto a = losses(plain, 200);
-    const auto b = losses(coded, 200);
+    ImageRun plain(files.path / "plain", with(kWide, with(calm, more)));
+    ImageRun coded(files.path / "coded", with(kInt8, with(calm, more)));
+    const auto a = losses(plain, kSteps);
+    const auto b = losses(coded, kSteps);
     CHECK(a[0] == b[0]);
-    // The first update does not read what it rounds.
-    CHECK(b[1] == doctest::Approx(a[1]).epsilon(1e-3));
+    CHECK(b[1] == doctest::Approx(a[1]).epsilon(1e-3));  // an update does not read what it rounds
     double apart = 0;
-    for (size_t i = 0; i < 200; ++i) {
-      apart += std::abs(a[i] - b[i]) / 200;
+    for (size_t i = 0; i < kSteps; ++i) {
+      apart = std::max(apart, std::abs(a[i] - b[i]));
     }
     CAPTURE(apart);
-    CAPTURE(mean(a, 0, 10));
-    CAPTURE(mean(a, 180, 200));
-    CAPTURE(mean(b, 180, 200));
-    CHECK(mean(b, 180, 200) < 0.5 * mean(b, 0, 10));
-    CHECK(apart < 0.02 * mean(a, 0, 10));
+    CHECK(b[kSteps - 1] < 0.6 * b[0]);
+    CHECK(apart < 0.005);
   }
 }
 
@@ -126,15 +118,15 @@ TEST_CASE("int8 state: resume is bit-equal, and state of the other kind is refus
     CAPTURE(fmt::format("{}", fmt::join(more, " ")));
     const Overrides options = with(kInt8, more);
     ImageRun whole(files.path / "whole", options);
-    losses(whole, 12);
+    losses(whole, 8);
     {
       ImageRun first(files.path / "broken", options);
-      losses(first, 6);
+      losses(first, 3);
       const std::atomic<bool> stop{true};
       CHECK_THROWS_AS(first.trainer.run(stop), Interrupted);
     }
     ImageRun second(files.path / "broken", options, RunMode::kResume);
-    losses(second, 5);
+    losses(second, 4);
     check_same_bits(whole, second);
     CHECK_THROWS_AS(ImageRun(files.path / "broken", with(options, {"optimizer.adamw.state=fp32"}),
                              RunMode::kResume),
@@ -148,7 +140,7 @@ TEST_CASE("int8 state: what is frozen in a step keeps weight, codes, scales and 
   const SlotTable& slots = run.experiment.slots();
   auto before = run.slots();
   int frozen = 0;
-  for (int step = 0; step < 8; ++step) {
+  for (int step = 0; step < 6; ++step) {
     run.trainer.step();
     const auto after = run.slots();
     for (const SlotId unit : run.experiment.passes().schedule()->units) {

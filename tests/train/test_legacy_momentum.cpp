@@ -108,13 +108,12 @@ TEST_CASE("legacy momentum: scores, choices and memory of the plan") {
     CAPTURE(fmt::format("{}", fmt::join(more, " ")));
     ImageRun run(files.path / "run", with(kLegacy, more));
     const int64_t predicted = run.experiment.memory().predicted_peak_bytes;
-    losses(run, 12);
+    losses(run, 7);
     CHECK(run.trainer.executor().memory().peak_bytes() == predicted);
-    // No gradient is kept for what is frozen: strict freezing needs as much.
+    // No gradient is kept for what is frozen; only the learning rate lives longer.
     ImageRun strict(files.path / "strict",
                     with(with(kLegacy, more), {"freeze.legacy_momentum=false"}));
-    CHECK(strict.experiment.memory().predicted_peak_bytes == predicted);
-    losses(strict, 12);
+    CHECK(predicted - strict.experiment.memory().predicted_peak_bytes <= kArenaAlignment);
     // The copies that a step computes with follow their weights.
     const SlotTable& slots = run.experiment.slots();
     for (SlotId s = 0; s < slots.size(); ++s) {
