@@ -4,15 +4,15 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
-#include <vector>
+
+#include "recipe/recipe.h"
 
 namespace lithe {
 
-enum class ScheduleKind : uint8_t { constant, linear, cosine };
+enum class RateKind : uint8_t { constant, linear, cosine };
 
 struct Schedule {
-  ScheduleKind kind = ScheduleKind::linear;
+  RateKind kind = RateKind::linear;
   double warmup = 0;  // positions; with 0.1 it is position 0 alone, at rate 0
   int64_t steps = 0;  // updates of the run
   int64_t extra = 0;
@@ -21,7 +21,8 @@ struct Schedule {
   double factor(int64_t step) const;
 };
 
-std::vector<std::string> schedule_names();
-ScheduleKind schedule_from_name(const std::string& name);
+// Options of the recipe's `schedule` section.
+recipe::Schema schedule_options();
+Schedule make_schedule(const recipe::Recipe& section, int64_t steps);
 
 }  // namespace lithe

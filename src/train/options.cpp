@@ -117,39 +117,6 @@ Schema loop_options() {
   return schema;
 }
 
-Schema schedule_options() {
-  Schema schema;
-  schema
-      .add({.key = "name",
-            .type = Type::string,
-            .fallback = std::string("linear"),
-            .help = "shape of the learning rate after warm-up",
-            .choices = schedule_names()})
-      .add({.key = "warmup_steps",
-            .type = Type::number,
-            .fallback = 0.0,
-            .help = "updates of linear warm-up from 0; 0.1: only the first update is at 0",
-            .min = 0})
-      .add({.key = "warmup_ratio",
-            .type = Type::number,
-            .fallback = 0.0,
-            .help = "the same as a share of all updates; used when warmup_steps is 0",
-            .min = 0,
-            .max = 1})
-      .add({.key = "extra_steps",
-            .type = Type::integer,
-            .fallback = int64_t{0},
-            .help =
-                "the rate falls as in a run that is longer by so many updates; below 0: as in a "
-                "shorter one, and stays at its end"})
-      .add({.key = "first_step",
-            .type = Type::integer,
-            .fallback = int64_t{0},
-            .help = "position in the schedule of the first update; 1: one ahead",
-            .min = 0});
-  return schema;
-}
-
 Schema eval_options() {
   Schema schema;
   schema

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -70,19 +69,12 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
     loader.drop_last = false;
     eval_data_ = std::make_unique<Loader>(data_.eval, loader);
   }
-  schedule_.kind = schedule_from_name(recipe.string("schedule.name"));
-  schedule_.steps = recipe.integer("train.steps");
-  if (schedule_.steps == 0) {
-    schedule_.steps = std::max<int64_t>(
+  int64_t steps = recipe.integer("train.steps");
+  if (steps == 0) {
+    steps = std::max<int64_t>(
         1, recipe.integer("train.epochs") * train_data_->steps_per_epoch() / options.accumulate);
   }
-  schedule_.warmup = recipe.number("schedule.warmup_steps");
-  if (schedule_.warmup == 0) {
-    schedule_.warmup =
-        std::floor(recipe.number("schedule.warmup_ratio") * static_cast<double>(schedule_.steps));
-  }
-  schedule_.extra = recipe.integer("schedule.extra_steps");
-  schedule_.first = recipe.integer("schedule.first_step");
+  schedule_ = make_schedule(recipe.section("schedule"), steps);
 
   experiment_.passes().run_length(schedule_.steps);
 

@@ -11,10 +11,10 @@ using namespace lithe;  // NOLINT
 TEST_CASE("schedules are those of transformers.get_scheduler, N = 20, warm-up 5") {
   const SafetensorsFile golden =
       SafetensorsFile::open(std::string(LITHE_SOURCE_DIR) + "/tests/golden/optimizers.safetensors");
-  const std::pair<ScheduleKind, const char*> cases[] = {
-      {ScheduleKind::linear, "schedule.linear"},
-      {ScheduleKind::cosine, "schedule.cosine"},
-      {ScheduleKind::constant, "schedule.constant_with_warmup"}};
+  const std::pair<RateKind, const char*> cases[] = {
+      {RateKind::linear, "schedule.linear"},
+      {RateKind::cosine, "schedule.cosine"},
+      {RateKind::constant, "schedule.constant_with_warmup"}};
   for (const auto& [kind, name] : cases) {
     const Tensor wanted = golden.read(name);
     const Schedule schedule{kind, 5, 20};
@@ -63,7 +63,7 @@ TEST_CASE("the paper's schedules: first three and last two values") {
   near(row(squad), {0, 8e-5 * 800 / 800.9, 8e-5 * 799 / 800.9, 0, 0});
   CHECK(squad.factor(n - 4) > 0);
   for (const int64_t s : {n, n + 5}) {
-    CHECK(Schedule{.kind = ScheduleKind::cosine, .steps = n}.factor(s) < 1e-12);
+    CHECK(Schedule{.kind = RateKind::cosine, .steps = n}.factor(s) < 1e-12);
   }
 }
 

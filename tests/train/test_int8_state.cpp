@@ -159,3 +159,34 @@ TEST_CASE("int8 state: what is frozen in a step keeps weight, codes, scales and 
   }
   CHECK(frozen > 100);
 }
+
+TEST_CASE("CUDA: int8 state and legacy momentum, twice the same bits and as on the CPU") {
+  if (!cuda_available()) {
+    MESSAGE("no CUDA device: not run");
+    return;
+  }
+  const TextFolder files("cuda_int8");
+  const std::atomic<bool> go{false};
+  for (const std::string compute : {"fp32", "bf16"}) {
+    CAPTURE(compute);
+    const Overrides options =
+        with(kInt8, {"train.compute=" + compute, "freeze.schedule=ils", "freeze.fraction=0.9",
+                     "freeze.legacy_momentum=true", "train.steps=30"});
+    ImageRun a(files.path / "a", options, RunMode::kOverwrite, cuda_memory(0));
+    ImageRun b(files.path / "b", options, RunMode::kOverwrite, cuda_memory(0));
+    losses(a, 30);
+    const int64_t predicted = b.experiment.memory().predicted_peak_bytes;
+    b.trainer.run(go);  // a step ahead
+    check_same_bits(a, b);
+    CHECK(b.trainer.executor().memory().peak_bytes() == predicted);
+  }
+  const Overrides calm = with(kInt8, {"train.batch_size=32", "optimizer.lr=1e-3"});
+  ImageRun cpu(files.path / "cpu", calm);
+  ImageRun gpu(files.path / "gpu", calm, RunMode::kOverwrite, cuda_memory(0));
+  const auto a = losses(cpu, 20);
+  const auto b = losses(gpu, 20);
+  for (size_t i = 0; i < a.size(); ++i) {
+    CAPTURE(i);
+    CHECK(b[i] == doctest::Approx(a[i]).epsilon(2e-3));
+  }
+}
