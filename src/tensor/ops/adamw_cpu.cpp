@@ -103,6 +103,20 @@ struct BlockwiseAdamW {
     uint8_t* m_code = codes + index * 2 * kMomentBlock;
     uint8_t* root_code = m_code + kMomentBlock;
     float* scale = scales + index * 2;
+    // Copies, which no store into the tensors can change.
+    const Factors<A> own = f;
+    const Factors<float> narrow = {static_cast<float>(f.scale),
+                                   static_cast<float>(f.beta1),
+                                   static_cast<float>(f.beta2),
+                                   static_cast<float>(f.rest1),
+                                   static_cast<float>(f.rest2),
+                                   0,
+                                   0,
+                                   0,
+                                   0,
+                                   0};
+    const float m_scale = scale[0];
+    const float root_scale = scale[1];
     std::array<float, kMomentBlock> m;
     std::array<float, kMomentBlock> root;
     float largest_m = 0;
@@ -117,13 +131,12 @@ struct BlockwiseAdamW {
         arrived = static_cast<A>(gradient_at[j]);
       }
       const A old = static_cast<A>(at[j]);
-      const Moments now = Moments::of_codes(m_code[j], root_code[j], scale[0], scale[1])
-                              .updated(static_cast<float>(f.scale) * static_cast<float>(arrived),
-                                       static_cast<float>(f.beta1), static_cast<float>(f.beta2),
-                                       static_cast<float>(f.rest1), static_cast<float>(f.rest2));
+      const Moments now = Moments::of_codes(m_code[j], root_code[j], m_scale, root_scale)
+                              .updated(narrow.scale * static_cast<float>(arrived), narrow.beta1,
+                                       narrow.beta2, narrow.rest1, narrow.rest2);
       const A step_size =
-          f.rate * static_cast<A>(now.m) / (static_cast<A>(now.root) * f.root + f.eps);
-      const A w_new = (f.before * old - step_size) * f.after;
+          own.rate * static_cast<A>(now.m) / (static_cast<A>(now.root) * own.root + own.eps);
+      const A w_new = (own.before * old - step_size) * own.after;
       store(at[j], w_new);
       const float size_m = std::abs(now.m);
       largest_m = size_m > largest_m ? size_m : largest_m;
