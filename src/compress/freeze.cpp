@@ -25,8 +25,15 @@ class Freeze final : public Pass {
         all_but_(section.strings("all_but")),
         units_(section.strings("units")),
         always_(section.strings("always")),
-        scheduled_(section.string("schedule") != "static") {
+        scheduled_(section.string("schedule") != "static"),
+        legacy_momentum_(section.boolean("legacy_momentum")) {
     if (!scheduled_) {
+      if (legacy_momentum_) {
+        throw UsageError("freeze.legacy_momentum",
+                         "{}: is for schedules, by which units are trained in turn; what is frozen "
+                         "for good has no momentum",
+                         section.where("legacy_momentum"));
+      }
       if (layers_.empty() && patterns_.empty() && all_but_.empty()) {
         throw UsageError("freeze",
                          "{}: nothing is chosen; give layers, patterns or all_but, or a schedule",
@@ -252,6 +259,7 @@ class Freeze final : public Pass {
     plan_.active = schedule_->active_count();
     plan_.metric = options_.kind == ScheduleKind::ils ? metric_ : ChangeMetric::none;
     plan_.lag = options_.lag;
+    plan_.legacy_momentum = legacy_momentum_;
     for (const NamedParameter& p : units) {
       plan_.units.push_back(p.slot);
     }
@@ -295,6 +303,7 @@ class Freeze final : public Pass {
   std::vector<std::string> units_;
   std::vector<std::string> always_;
   const bool scheduled_;
+  const bool legacy_momentum_;
   FreezeScheduleOptions options_;
   ChangeMetric metric_ = ChangeMetric::none;
   std::vector<SlotId> frozen_;  // for good
@@ -362,6 +371,11 @@ recipe::Schema options() {
             .fallback = true,
             .help = "ils: a step at learning rate 0 sets no scores; false: it sets them to 0, as "
                     "the paper's code does"})
+      .add({.key = "legacy_momentum",
+            .type = Type::boolean,
+            .fallback = false,
+            .help = "units that are frozen after they were trained go on moving by their momentum "
+                    "and decay, as in the paper's code; false: frozen means frozen"})
       .add({.key = "lag",
             .type = Type::integer,
             .fallback = int64_t{0},

@@ -38,8 +38,9 @@ class UpdateContext {
   UpdateContext(const UpdateContext&) = delete;
   UpdateContext& operator=(const UpdateContext&) = delete;
 
-  void enter(const ParameterGradient& p) {
-    graph_.set_scope(graph_.add_scope(graph_.slots()[parameter_of(graph_, p)].name));
+  void enter(const ParameterGradient& p) { enter(parameter_of(graph_, p)); }
+  void enter(SlotId parameter) {
+    graph_.set_scope(graph_.add_scope(graph_.slots()[parameter].name));
   }
 
  private:
@@ -163,6 +164,15 @@ std::vector<UpdateOut> attach_updates(Graph& graph, const std::vector<ParameterG
     }
   }
   return out;
+}
+
+void attach_idle_updates(Graph& graph, const std::vector<SlotId>& parameters,
+                         const Optimizer& optimizer, ValueId lr) {
+  UpdateContext context(graph);
+  for (const SlotId parameter : parameters) {
+    context.enter(parameter);
+    optimizer.update(graph, parameter, kNoValue, {.lr = lr});
+  }
 }
 
 std::vector<ValueId> attach_sum_squares(Graph& graph,

@@ -25,11 +25,13 @@ class Optimizer {
   virtual ~Optimizer() = default;
   // Adds the state slots of a trainable parameter; once, before any graph is built.
   virtual void add_state(SlotTable& slots, SlotId parameter) = 0;
-  // Emits the update of one parameter.
+  // Emits the update of one parameter; `gradient` may be kNoValue where runs_without_gradient().
   virtual UpdateOut update(Graph& graph, SlotId parameter, ValueId gradient,
                            const UpdateInputs& inputs) const = 0;
   // Whether update() writes the parameter's copy (Slot::copy) too; otherwise attach_updates does.
   virtual bool writes_copy() const { return false; }
+  // Whether it can update as if the gradient were zero, except what it never updated before.
+  virtual bool runs_without_gradient() const { return false; }
 };
 
 // Options of the recipe's `optimizer` section.
@@ -67,7 +69,13 @@ std::vector<UpdateOut> attach_updates(Graph& graph, const std::vector<ParameterG
                                       const Optimizer& optimizer, const UpdateInputs& inputs,
                                       UpdateOrder order = UpdateOrder::each);
 
-// The same for the sums of squares of the gradients, for a factor that all updates wait for.
+// Emits, at the end, the updates of parameters that have no gradient in this step but move all the
+// same (Optimizer::runs_without_gradient).
+void attach_idle_updates(Graph& graph, const std::vector<SlotId>& parameters,
+                         const Optimizer& optimizer, ValueId lr);
+
+// Emits the sums of squares of the gradients, as attach_updates does the updates, for a factor that
+// all updates wait for.
 std::vector<ValueId> attach_sum_squares(Graph& graph,
                                         const std::vector<ParameterGradient>& gradients,
                                         UpdateOrder order = UpdateOrder::each);

@@ -23,6 +23,10 @@ SlotId add_moment_slot(SlotTable& slots, SlotId parameter, std::string_view kind
   return add_state_slot(slots, parameter, kind, dtype, slots[parameter].shape);
 }
 
+bool has_state_slot(const SlotTable& slots, SlotId parameter, std::string_view kind) {
+  return slots.find(state_name(slots, parameter, kind)) != kNoSlot;
+}
+
 SlotId state_slot(const SlotTable& slots, SlotId parameter, std::string_view kind) {
   const SlotId slot = slots.find(state_name(slots, parameter, kind));
   if (slot == kNoSlot) {

@@ -117,28 +117,6 @@ Schema loop_options() {
   return schema;
 }
 
-Schema schedule_options() {
-  Schema schema;
-  schema
-      .add({.key = "name",
-            .type = Type::string,
-            .fallback = std::string("linear"),
-            .help = "shape of the learning rate after warm-up",
-            .choices = schedule_names()})
-      .add({.key = "warmup_steps",
-            .type = Type::integer,
-            .fallback = int64_t{0},
-            .help = "updates of linear warm-up from 0",
-            .min = 0})
-      .add({.key = "warmup_ratio",
-            .type = Type::number,
-            .fallback = 0.0,
-            .help = "the same as a share of all updates; used when warmup_steps is 0",
-            .min = 0,
-            .max = 1});
-  return schema;
-}
-
 Schema eval_options() {
   Schema schema;
   schema

@@ -139,6 +139,23 @@ void mark_changes(StepGraph& step, const std::vector<ParameterGradient>& gradien
   }
 }
 
+// Units that are frozen in this step.
+std::vector<SlotId> idle_units(const Graph& g, const UnitSchedule& schedule,
+                               const Optimizer& optimizer) {
+  if (!optimizer.runs_without_gradient()) {
+    throw UsageError("freeze.legacy_momentum",
+                     "is for optimizers that can update without a gradient; use optimizer.name "
+                     "adamw, or leave it out");
+  }
+  std::vector<SlotId> idle;
+  for (const SlotId unit : schedule.units) {
+    if (!g.slots()[unit].trainable) {
+      idle.push_back(unit);
+    }
+  }
+  return idle;
+}
+
 StepGraph build_update_step(const StepContext& context, const Optimizer& optimizer,
                             const StepOptions& options) {
   Built built = build(context, options, true);
@@ -182,6 +199,9 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
     }
     g.set_phase(Phase::update);
     clip = clip_factor(g, sums, std::numeric_limits<double>::infinity());
+  }
+  if (schedule != nullptr && schedule->legacy_momentum) {
+    attach_idle_updates(g, idle_units(g, *schedule, optimizer), optimizer, step.lr);
   }
   step.grad_norm = clip.norm;
   g.mark_output(clip.norm, "grad_norm");

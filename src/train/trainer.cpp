@@ -69,17 +69,12 @@ Trainer::Trainer(Experiment& experiment, RunFolder& folder, std::shared_ptr<Devi
     loader.drop_last = false;
     eval_data_ = std::make_unique<Loader>(data_.eval, loader);
   }
-  schedule_.kind = schedule_from_name(recipe.string("schedule.name"));
-  schedule_.steps = recipe.integer("train.steps");
-  if (schedule_.steps == 0) {
-    schedule_.steps = std::max<int64_t>(
+  int64_t steps = recipe.integer("train.steps");
+  if (steps == 0) {
+    steps = std::max<int64_t>(
         1, recipe.integer("train.epochs") * train_data_->steps_per_epoch() / options.accumulate);
   }
-  schedule_.warmup = recipe.integer("schedule.warmup_steps");
-  if (schedule_.warmup == 0) {
-    schedule_.warmup = static_cast<int64_t>(recipe.number("schedule.warmup_ratio") *
-                                            static_cast<double>(schedule_.steps));
-  }
+  schedule_ = make_schedule(recipe.section("schedule"), steps);
 
   experiment_.passes().run_length(schedule_.steps);
 

@@ -1,6 +1,7 @@
 // Optimizer updates, gradient accumulation and clipping. Moments and velocities are fp32 beside
 // 16-bit weights, the learning rate always is.
 #include "registry/registry.h"
+#include "tensor/ops/moment_codes.h"
 #include "tensor/ops/update.h"
 
 namespace lithe::registry {
@@ -45,6 +46,90 @@ void add_adamw(std::vector<Case>& cases, const std::string& option, const Shape&
                            attrs);
                      return outputs_of_last(g);
                    }});
+}
+
+// The same with moments in 8 bits.
+std::vector<Input> coded_inputs(const Shape& shape) {
+  std::vector<Input> inputs = update_inputs(shape);
+  inputs[2] = {.shape = moment_codes_shape(shape.numel()), .fill = Fill::codes, .slot = true};
+  inputs[3] = {.shape = moment_scales_shape(shape.numel()),
+               .fill = Fill::positive,
+               .slot = true,
+               .follows_dtype = false};
+  return inputs;
+}
+
+void add_coded_adamw(std::vector<Case>& cases, const Shape& shape) {
+  struct Option {
+    std::string_view name;
+    AdamWAttrs attrs;
+    bool scaled = false, copy = false;
+  };
+  const Option options[] = {
+      {"", {.weight_decay = 0.1}},
+      {" eps beside uncorrected root",
+       {.eps = 1e-6, .weight_decay = 0.1, .epsilon = AdamEpsilon::uncorrected},
+       true},
+      {" with a copy", {.weight_decay = 0.1}, true, true},
+      {" measured",
+       {.weight_decay = 0.1,
+        .measures = {.squares = true, .change = ChangeMetric::guarded, .floor = 0.25}}},
+      {" no gradient", {.weight_decay = 0.1, .no_gradient = true}}};
+  for (const auto& [name, attrs, scaled, copy] : options) {
+    std::vector<Input> inputs = coded_inputs(shape);
+    if (copy) {
+      inputs[0].widened = true;
+      inputs.push_back({.shape = shape, .slot = true});
+    }
+    cases.push_back({.op = &adamw_op,
+                     .name = fmt::format("{} in 8 bits{}", shape, name),
+                     .inputs = inputs,
+                     .build = [a = attrs, s = scaled, c = copy](Graph& g, Values v) -> Outputs {
+                       const bool has_copy = c && dtype_bits(g.dtype(v[7])) == 16;
+                       const UpdateOut out = adamw(g,
+                                                   {.weight = v[0],
+                                                    .gradient = a.no_gradient ? kNoValue : v[1],
+                                                    .m = v[2],
+                                                    .v = v[3],
+                                                    .step = v[4],
+                                                    .lr = v[5],
+                                                    .grad_scale = s ? v[6] : kNoValue,
+                                                    .copy = has_copy ? v[7] : kNoValue},
+                                                   a);
+                       Outputs outputs = outputs_of_last(g);
+                       if (c && !has_copy) {
+                         assign(g, v[7], out.weight);  // the same for the oracle
+                       }
+                       return outputs;
+                     }});
+  }
+}
+
+// Of tensors that were never updated and others: without a gradient the first stay as they are.
+void add_idle(std::vector<Case>& cases, const Shape& shape) {
+  for (const bool coded : {false, true}) {
+    for (const bool never : {false, true}) {
+      std::vector<Input> inputs = coded ? coded_inputs(shape) : update_inputs(shape);
+      inputs[4].limit = never ? 1 : 9;
+      const UpdateMeasures measures{.squares = true, .change = ChangeMetric::guarded};
+      cases.push_back({.op = &adamw_op,
+                       .name = fmt::format("{} idle{}{}", shape, coded ? " in 8 bits" : "",
+                                           never ? ", never updated" : ""),
+                       .inputs = inputs,
+                       .build = [=](Graph& g, Values v) -> Outputs {
+                         const UpdateOut out = adamw(
+                             g,
+                             {.weight = v[0],
+                              .gradient = kNoValue,
+                              .m = v[2],
+                              .v = v[3],
+                              .step = v[4],
+                              .lr = v[5]},
+                             {.weight_decay = 0.1, .no_gradient = true, .measures = measures});
+                         return {out.squares, out.change};
+                       }});
+    }
+  }
 }
 
 void add_sgd(std::vector<Case>& cases, const std::string& option, const Shape& shape,
@@ -140,10 +225,13 @@ void add_measured(std::vector<Case>& cases, const Shape& shape) {
 
 // Neighbours that a device may run as one: tensors of mixed sizes, some without decay. Of five
 // inputs each: weight, gradient, two states, step; then the learning rate.
-std::vector<Input> group_inputs(const std::vector<Shape>& shapes, bool wide_weights) {
+std::vector<Input> group_inputs(const std::vector<Shape>& shapes, bool wide_weights,
+                                bool coded = false) {
   std::vector<Input> inputs;
   for (const Shape& shape : shapes) {
-    std::vector<Input> of = update_inputs(shape);
+    // In 8 bits, as in a run, where tensors are large.
+    std::vector<Input> of =
+        coded && shape.numel() > 40 ? coded_inputs(shape) : update_inputs(shape);
     of[0].widened = wide_weights;
     inputs.insert(inputs.end(), of.begin(), of.begin() + 5);
   }
@@ -161,20 +249,25 @@ void add_update_groups(std::vector<Case>& cases, const std::string& name,
       const std::string title = fmt::format("group of {}{}{}", name, wide ? ", wide weights" : "",
                                             measure ? ", measured" : "");
       const UpdateMeasures asked = measure ? measures : UpdateMeasures{};
-      cases.push_back({.op = &adamw_op,
-                       .name = title,
-                       .inputs = group_inputs(shapes, wide),
-                       .build = [=](Graph& g, Values v) -> Outputs {
-                         Outputs out;
-                         for (size_t i = 0; i < count; ++i) {
-                           const Values of = v.subspan(5 * i, 5);
-                           const Outputs more =
-                               measured(adamw(g, {of[0], of[1], of[2], of[3], of[4], v.back()},
-                                              {.weight_decay = decay(i), .measures = asked}));
-                           out.insert(out.end(), more.begin(), more.end());
-                         }
-                         return out;
-                       }});
+      for (const bool coded : {false, true}) {
+        cases.push_back(
+            {.op = &adamw_op,
+             .name = title + (coded ? ", the larger in 8 bits" : ""),
+             .inputs = group_inputs(shapes, wide, coded),
+             .build = [=](Graph& g, Values v) -> Outputs {
+               Outputs out;
+               for (size_t i = 0; i < count; ++i) {
+                 const Values of = v.subspan(5 * i, 5);
+                 // Some without a gradient, as frozen units are.
+                 const bool idle = coded && i % 4 == 3;
+                 const Outputs more = measured(
+                     adamw(g, {of[0], idle ? kNoValue : of[1], of[2], of[3], of[4], v.back()},
+                           {.weight_decay = decay(i), .no_gradient = idle, .measures = asked}));
+                 out.insert(out.end(), more.begin(), more.end());
+               }
+               return out;
+             }});
+      }
       cases.push_back({.op = &sgd_op,
                        .name = title,
                        .inputs = group_inputs(shapes, wide),
@@ -248,6 +341,8 @@ void add_update_cases(std::vector<Case>& cases) {
     add_adamw(cases, " eps beside uncorrected root", shape,
               {.eps = 1e-6, .weight_decay = 0.1, .epsilon = AdamEpsilon::uncorrected}, true);
     add_adamw_with_copy(cases, shape);
+    add_coded_adamw(cases, shape);
+    add_idle(cases, shape);
     add_measured(cases, shape);
     add_sgd(cases, "", shape, {.weight_decay = 0.1}, true);
     add_sgd(cases, " momentum", shape, {.momentum = 0.9, .weight_decay = 0.1}, false);

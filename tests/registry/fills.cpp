@@ -12,7 +12,8 @@ namespace lithe::registry {
 namespace {
 
 bool is_integer_fill(Fill fill) {
-  return fill == Fill::ids || fill == Fill::labels || fill == Fill::mask || fill == Fill::rng;
+  return fill == Fill::ids || fill == Fill::labels || fill == Fill::mask || fill == Fill::rng ||
+         fill == Fill::codes;
 }
 
 double uniform(uint64_t seed, uint64_t stream, uint64_t i) {
@@ -72,6 +73,14 @@ Tensor integer_values(const Input& input, uint64_t seed, uint64_t stream) {
     }
     return out;
   }
+  if (input.fill == Fill::codes) {
+    Tensor out(DType::u8, input.shape);
+    auto values = out.as<uint8_t>();
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<uint8_t>(philox(seed, stream, i).word[0]);
+    }
+    return out;
+  }
   Tensor out(DType::i64, input.shape);
   auto values = out.as<int64_t>();
   for (size_t i = 0; i < values.size(); ++i) {
@@ -93,6 +102,9 @@ Tensor integer_values(const Input& input, uint64_t seed, uint64_t stream) {
 DType input_dtype(const Input& input, DType dtype) {
   if (input.fill == Fill::mask) {
     return DType::boolean;
+  }
+  if (input.fill == Fill::codes) {
+    return DType::u8;
   }
   if (is_integer_fill(input.fill)) {
     return DType::i64;

@@ -10,6 +10,7 @@
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
+#include "tensor/ops/moment_codes.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/update.h"
@@ -116,6 +117,14 @@ void add_updates(std::vector<Case>& cases) {
                        adamw(g, {v[0], v[1], v[2], v[3], v[4], v[5]}, {.weight_decay = 0.05});
                        return {};
                      }});
+    Case coded = cases.back();
+    coded.name += ", moments in 8 bits";
+    coded.inputs[2] = {.shape = moment_codes_shape(n), .fill = Fill::codes, .slot = true};
+    coded.inputs[3] = {.shape = moment_scales_shape(n),
+                       .fill = Fill::positive,
+                       .slot = true,
+                       .follows_dtype = false};
+    cases.push_back(coded);
   }
 }
 

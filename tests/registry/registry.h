@@ -21,6 +21,7 @@ enum class Fill : uint8_t {
   labels,    // int64 in [0, limit), about a quarter -100
   mask,      // boolean, about three quarters true, the first of each row true
   rng,       // int64 [2]: (seed, step)
+  codes,     // uint8, all values
 };
 
 struct Input {

@@ -2,10 +2,13 @@
 // of its code), without planning a graph.
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include <nlohmann/json.hpp>
 
 #include "compress/passes.h"
 #include "nn/model_kinds.h"
+#include "optim/schedule.h"
 #include "train/options.h"
 #include "train/task.h"
 
@@ -44,6 +47,43 @@ TEST_CASE("SlimFit's recipes train as many units as its authors do") {
     CHECK(passes.schedule()->units.size() == task.units);
     CHECK(passes.schedule()->active == task.active);
   }
+}
+
+TEST_CASE("SlimFit's recipes have their authors' learning rates") {
+  // Section 5.1 of the specification, as shares of the peak over N updates.
+  constexpr int64_t kN = 804;
+  constexpr double n = kN;
+  const auto check = [&](const char* name, double lr, std::array<double, 5> wanted) {
+    CAPTURE(name);
+    const recipe::Recipe recipe = load(name);
+    CHECK(recipe.number("optimizer.lr") == lr);
+    const Schedule schedule = make_schedule(recipe.section("schedule"), kN);
+    CHECK(schedule.steps == kN);
+    const std::array<int64_t, 5> at = {0, 1, 2, kN - 2, kN - 1};
+    for (size_t i = 0; i < at.size(); ++i) {
+      CAPTURE(at[i]);
+      CHECK(schedule.factor(at[i]) == doctest::Approx(wanted[i]).epsilon(1e-12));
+    }
+  };
+  const std::array s1 = {1.0, n / (n + 1), (n - 1) / (n + 1), 3 / (n + 1), 2 / (n + 1)};
+  const std::array s2 = {1.0, (n - 1) / n, (n - 2) / n, 2 / n, 1 / n};
+  const std::array s2_from_0 = {0.0, (n - 1) / (n - 0.1), (n - 2) / (n - 0.1), 2 / (n - 0.1),
+                                1 / (n - 0.1)};
+  const std::array s3 = {n / (n + 1), (n - 1) / (n + 1), (n - 2) / (n + 1), 2 / (n + 1),
+                         1 / (n + 1)};
+  const double m = n - 3;  // SQuAD's whole batches
+  check("cola", 8e-5, s2_from_0);
+  check("mnli", 4e-5, s1);
+  check("mrpc", 1.25e-4, s1);
+  check("qnli", 5e-5, s1);
+  check("qqp", 5e-5, s1);
+  check("rte", 1.2e-4, s1);
+  check("sst2", 8e-5, s1);
+  check("stsb", 8e-5, s2);
+  check("squad2", 1.8e-4, {0.0, (m - 1) / (m - 0.1), (m - 2) / (m - 0.1), 0.0, 0.0});
+  check("cifar10", 7.5e-5, s3);
+  check("cifar100", 5.5e-5, s3);
+  check("imagenet", 5e-5, s3);
 }
 
 TEST_CASE("one key chooses how SlimFit's recipes keep activations") {

@@ -62,6 +62,8 @@ struct UnitSchedule {
   int64_t active = 0;         // trained in each step
   ChangeMetric metric{};      // what it wants to know of their updates
   int64_t lag = 0;  // a choice knows the changes of the steps up to 1 + lag before its own
+  // Units that are not trained, but were once, are updated as with a gradient of zero.
+  bool legacy_momentum = false;
 };
 
 // How far an update moved a unit.

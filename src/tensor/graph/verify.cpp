@@ -1,5 +1,6 @@
 #include "tensor/graph/verify.h"
 
+#include <algorithm>
 #include <numeric>
 #include <set>
 #include <vector>
@@ -28,6 +29,14 @@ void check_signature(const Graph& g, NodeId n, std::string_view after) {
                        dtype_name(v.dtype), v.shape, dtype_name(spec.dtype), spec.shape);
     }
   }
+}
+
+// Whether a node reads something of the slot's shape that is no slot, as a gradient is.
+bool brings_gradient(const Graph& g, NodeId n, const Slot& slot) {
+  const auto inputs = g.inputs(n);
+  return std::any_of(inputs.begin(), inputs.end(), [&](ValueId v) {
+    return v != kNoValue && g.value(v).slot == kNoSlot && g.shape(v) == slot.shape;
+  });
 }
 
 }  // namespace
@@ -81,7 +90,8 @@ void verify(const Graph& g, std::string_view after) {
                          g.name(v));
       }
       const Slot& slot = g.slots()[value.slot];
-      if (slot.kind == SlotKind::parameter && !slot.trainable) {
+      // An update without a gradient is no training (AdamWAttrs::no_gradient).
+      if (slot.kind == SlotKind::parameter && !slot.trainable && brings_gradient(g, n, slot)) {
         throw GraphError(at(g, n, after), "overwrites the frozen parameter '{}'", slot.name);
       }
       state[static_cast<size_t>(v)] = kOverwritten;

@@ -1,5 +1,6 @@
 #include "tensor/ops/update.h"
 
+#include "tensor/ops/moment_codes.h"
 #include "tensor/ops/update_measures.h"
 
 namespace lithe {
@@ -60,14 +61,35 @@ void output_measures(InferContext& c, const UpdateMeasures& measures) {
 }
 
 void infer_adamw(InferContext& c) {
-  c.expect_inputs(6, 8);
   const auto attrs = c.attr<AdamWAttrs>();
+  if (c.input_count() < 6 || c.input_count() > 8) {
+    c.fail("{} inputs given, 6 to 8 wanted", c.input_count());
+  }
+  for (int i = 0; i < 6; ++i) {
+    if (!c.has(i) && i != 1) {
+      c.fail("input {} is missing", i);
+    }
+  }
+  if (c.has(1) == attrs.no_gradient) {
+    c.fail("{}", c.has(1) ? "a gradient is given where there is to be none; leave it out"
+                          : "input 1 (gradient) is missing; set no_gradient where there is none");
+  }
   if (!(attrs.beta1 >= 0 && attrs.beta1 < 1 && attrs.beta2 >= 0 && attrs.beta2 < 1)) {
     c.fail("beta1 {} and beta2 {} must lie in [0, 1)", attrs.beta1, attrs.beta2);
   }
-  expect_gradient(c, 1, 0, "gradient");
-  expect_state(c, 2, "m");
-  expect_state(c, 3, "v");
+  c.expect_floating(0);
+  if (c.has(1)) {
+    expect_gradient(c, 1, 0, "gradient");
+  }
+  if (c.dtype(2) == DType::u8) {
+    const int64_t n = c.shape(0).numel();
+    c.expect_shape(2, moment_codes_shape(n), "m (codes)");
+    c.expect_shape(3, moment_scales_shape(n), "v (scales)");
+    expect_dtype(c, 3, DType::f32, "v (scales)");
+  } else {
+    expect_state(c, 2, "m");
+    expect_state(c, 3, "v");
+  }
   expect_counter(c, 4);
   expect_scalar(c, 5, "lr");
   if (c.has(6)) {

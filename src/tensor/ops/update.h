@@ -41,12 +41,16 @@ struct AdamWAttrs {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0;  // decoupled: w -= lr wd w
   AdamEpsilon epsilon = AdamEpsilon::corrected;
+  // There is no gradient, which is as one of zeros: moments fade and move the weight, decay
+  // applies, the step counts. A tensor that was never updated (step 0) stays as it is.
+  bool no_gradient = false;
   UpdateMeasures measures = {};
 };
-// weight, m, v: slots of one shape (m, v fp32, or fp64 for fp64 weights); step: int64 [1] slot,
-// counted per tensor and only when it is updated; lr: fp32 [1] input; grad_scale: fp32 [1] factor
-// on the gradient or kNoValue; copy: slot that gets the new weight in its 16-bit dtype, or
-// kNoValue.
+// weight, m, v: slots of one shape (m, v fp32, or fp64 for fp64 weights), or with moments in 8 bits
+// (moment_codes.h) m: uint8 [blocks, 2, 256] with the codes, v: fp32 [blocks, 2] with their scales;
+// step: int64 [1] slot, counted per tensor and only when it is updated; lr: fp32 [1] input;
+// gradient: kNoValue with no_gradient; grad_scale: fp32 [1] factor on the gradient or kNoValue;
+// copy: slot that gets the new weight in its 16-bit dtype, or kNoValue.
 struct AdamWInputs {
   ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue, copy = kNoValue;
 };

@@ -120,13 +120,14 @@ __device__ inline int64_t steps_before(const int64_t* step) {
   return static_cast<int64_t>(*counter & (kArrival - 1));
 }
 // Whether this block is the last of `blocks`; one thread a block, after its last read of the step.
-__device__ inline bool arrive(int64_t* step, unsigned blocks) {
+// The last one counts `advance` steps.
+__device__ inline bool arrive(int64_t* step, unsigned blocks, int64_t advance = 1) {
   auto* counter = reinterpret_cast<unsigned long long*>(step);
   const unsigned long long old = atomicAdd(counter, kArrival);
   if ((old >> kArrivals) != blocks - 1) {
     return false;
   }
-  atomicExch(counter, (old & (kArrival - 1)) + 1);
+  atomicExch(counter, (old & (kArrival - 1)) + static_cast<unsigned long long>(advance));
   return true;
 }
 
