@@ -79,9 +79,9 @@ class Adapter final : public Pass {
 
   std::vector<Site> match(const PassTarget& target) const override {
     std::vector<Site> out;
-    const std::vector<nn::Module*> saved = saved_modules(*target.model);
+    const std::vector<std::string> saved = saved_modules(*target.model);
     for (const nn::Linear* layer : layers(*target.model)) {
-      const bool in_full = is_saved(*layer, saved);
+      const bool in_full = lies_in(layer->path(), saved);
       out.push_back({layer->path(), "linear", layer->weight().shape(),
                      in_full ? "trained in full (adapter.modules_to_save)" : ""});
     }
@@ -90,9 +90,9 @@ class Adapter final : public Pass {
 
   PassEstimate estimate(const PassTarget& target) const override {
     PassEstimate out;
-    const std::vector<nn::Module*> saved = saved_modules(*target.model);
+    const std::vector<std::string> saved = saved_modules(*target.model);
     for (const nn::Linear* layer : layers(*target.model)) {
-      if (!is_saved(*layer, saved)) {
+      if (!lies_in(layer->path(), saved)) {
         const Shape shape = layer->weight().shape();
         out.file_bytes += byte_size(DType::f32, {config_.rank, shape[0] + shape[1]});
       }
@@ -100,9 +100,7 @@ class Adapter final : public Pass {
     out.bytes[static_cast<size_t>(MemoryClass::adapters)] += out.file_bytes;
     for (const NamedParameter& p : all_parameters(*target.model)) {
       const Slot& slot = (*target.slots)[p.slot];
-      const bool in_full = std::any_of(saved.begin(), saved.end(), [&](const nn::Module* m) {
-        return lies_in(p.name, m->path());
-      });
+      const bool in_full = lies_in(p.name, saved);
       (in_full ? out.file_bytes : out.bytes[static_cast<size_t>(MemoryClass::gradients)]) +=
           (in_full ? 1 : -1) * byte_size(slot.dtype, slot.shape);
     }
@@ -110,19 +108,17 @@ class Adapter final : public Pass {
   }
 
   PassReport apply(const PassTarget& target) override {
-    const std::vector<nn::Module*> saved = saved_modules(*target.model);
+    const std::vector<std::string> saved = saved_modules(*target.model);
     freeze(target, saved);
     for (nn::Linear* layer : layers(*target.model)) {
-      if (!is_saved(*layer, saved)) {
+      if (!lies_in(layer->path(), saved)) {
         adapt(*layer, *target.slots);
       }
     }
     if (adapted_.empty()) {
       throw UsageError("adapter.target", "all layers named are trained in full; name others");
     }
-    for (const nn::Module* module : saved) {
-      saved_.push_back(module->path());
-    }
+    saved_ = saved;
     PassReport report;
     report.name = "adapter";
     report.sites = static_cast<int64_t>(adapted_.size());
@@ -202,42 +198,27 @@ class Adapter final : public Pass {
     return linear_layers(model, config_.target, file_ ? "adapter.path" : "adapter.target");
   }
 
-  std::vector<nn::Module*> saved_modules(nn::Model& model) const {
+  std::vector<std::string> saved_modules(const nn::Model& model) const {
     std::vector<std::string> patterns =
         config_.modules_to_save.value_or(std::vector<std::string>{model.head()});
     if (file_) {  // PEFT names the heads of all models, of which this one has one
-      std::erase_if(patterns, [&](const std::string& pattern) {
-        bool any = false;
-        model.visit([&](const nn::Module& m) { any = any || names_module(pattern, m.path()); });
-        return !any;
-      });
+      std::erase_if(patterns, [&](const std::string& p) { return !names_any_path(model, p); });
     }
-    return chosen_modules(model, patterns, "adapter.modules_to_save");
-  }
-
-  static bool is_saved(const nn::Module& module, const std::vector<nn::Module*>& saved) {
-    return std::any_of(saved.begin(), saved.end(), [&](const nn::Module* above) {
-      return lies_in(module.path(), above->path());
-    });
+    return chosen_paths(model, patterns, "adapter.modules_to_save");
   }
 
   // Everything but the saved modules and the biases that are trained along.
-  void freeze(const PassTarget& target, const std::vector<nn::Module*>& saved) {
-    std::vector<SlotId> kept;
-    for (const nn::Module* module : saved) {
-      for (const NamedParameter& p : all_parameters(*module)) {
-        kept.push_back(p.slot);
-      }
-    }
+  void freeze(const PassTarget& target, const std::vector<std::string>& saved) {
+    std::vector<SlotId> biases;
     if (config_.bias == "lora_only") {
       for (const nn::Linear* layer : layers(*target.model)) {
-        kept.push_back(layer->bias());
+        biases.push_back(layer->bias());
       }
     }
     for (const NamedParameter& p : all_parameters(*target.model)) {
       Slot& slot = (*target.slots)[p.slot];
-      const bool keep = std::find(kept.begin(), kept.end(), p.slot) != kept.end() ||
-                        (config_.bias == "all" && is_bias(p));
+      const bool keep = lies_in(p.name, saved) || (config_.bias == "all" && is_bias(p)) ||
+                        std::find(biases.begin(), biases.end(), p.slot) != biases.end();
       if (slot.trainable && !keep) {
         slot.trainable = false;
         frozen_.push_back(p.slot);

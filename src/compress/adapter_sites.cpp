@@ -1,6 +1,7 @@
 #include "compress/adapter_sites.h"
 
 #include <algorithm>
+#include <set>
 
 #include "recipe/nearest.h"
 #include "tensor/core/glob.h"
@@ -23,6 +24,25 @@ void expect_matches(const std::vector<std::string>& patterns, const std::vector<
     throw UsageError(key, "'{}' names no {} of the model; the nearest is '{}'", pattern, what,
                      nearest == paths.end() ? "" : *nearest);
   }
+}
+
+// Of all modules and their parts, each before what lies in it.
+std::vector<std::string> all_paths(const nn::Model& model) {
+  std::vector<std::string> out;
+  std::set<std::string> known;
+  model.visit([&](const nn::Module& module) {
+    const std::string& path = module.path();
+    for (size_t end = path.find('.'); !path.empty(); end = path.find('.', end + 1)) {
+      std::string part = path.substr(0, end);
+      if (known.insert(part).second) {
+        out.push_back(std::move(part));
+      }
+      if (end == std::string::npos) {
+        break;
+      }
+    }
+  });
+  return out;
 }
 
 }  // namespace
@@ -57,29 +77,31 @@ std::vector<nn::Linear*> linear_layers(nn::Model& model, const std::vector<std::
   return out;
 }
 
-std::vector<nn::Module*> chosen_modules(nn::Model& model, const std::vector<std::string>& patterns,
-                                        std::string_view key) {
-  std::vector<nn::Module*> out;
-  std::vector<std::string> paths;
-  model.visit([&](nn::Module& module) {
-    if (module.path().empty()) {
-      return;  // the model itself
-    }
-    paths.push_back(module.path());
-    const bool inside = std::any_of(out.begin(), out.end(), [&](const nn::Module* above) {
-      return lies_in(module.path(), above->path());
-    });
-    if (!inside && names_module(patterns, module.path())) {
-      out.push_back(&module);
-    }
-  });
+std::vector<std::string> chosen_paths(const nn::Model& model,
+                                      const std::vector<std::string>& patterns,
+                                      std::string_view key) {
+  const std::vector<std::string> paths = all_paths(model);
   expect_matches(patterns, paths, key, "module");
+  std::vector<std::string> out;
+  for (const std::string& path : paths) {
+    if (names_module(patterns, path) && !lies_in(path, out)) {
+      out.push_back(path);
+    }
+  }
   return out;
 }
 
-bool lies_in(std::string_view path, std::string_view module) {
-  return path == module ||
-         (path.size() > module.size() && path.starts_with(module) && path[module.size()] == '.');
+bool names_any_path(const nn::Model& model, const std::string& pattern) {
+  const std::vector<std::string> paths = all_paths(model);
+  return std::any_of(paths.begin(), paths.end(),
+                     [&](const std::string& path) { return names_module(pattern, path); });
+}
+
+bool lies_in(std::string_view path, const std::vector<std::string>& modules) {
+  return std::any_of(modules.begin(), modules.end(), [&](const std::string& module) {
+    return path == module ||
+           (path.size() > module.size() && path.starts_with(module) && path[module.size()] == '.');
+  });
 }
 
 }  // namespace lithe

@@ -19,12 +19,16 @@ bool names_module(const std::vector<std::string>& patterns, std::string_view pat
 std::vector<nn::Linear*> linear_layers(nn::Model& model, const std::vector<std::string>& patterns,
                                        std::string_view key);
 
-// The modules that patterns choose, the topmost where one lies in another. A pattern without one
-// throws UsageError("key", ...).
-std::vector<nn::Module*> chosen_modules(nn::Model& model, const std::vector<std::string>& patterns,
-                                        std::string_view key);
+// The paths that patterns choose, the topmost where one lies in another: of modules, or of what
+// other libraries have a module for ("bert.pooler" above "bert.pooler.dense"). A pattern without
+// one throws UsageError("key", ...).
+std::vector<std::string> chosen_paths(const nn::Model& model,
+                                      const std::vector<std::string>& patterns,
+                                      std::string_view key);
+// Whether there is one.
+bool names_any_path(const nn::Model& model, const std::string& pattern);
 
-// Whether `path` is `module` or lies in it.
-bool lies_in(std::string_view path, std::string_view module);
+// Whether `path` is one of `modules` or lies in one.
+bool lies_in(std::string_view path, const std::vector<std::string>& modules);
 
 }  // namespace lithe
