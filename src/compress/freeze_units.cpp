@@ -21,7 +21,7 @@ std::vector<Candidate> candidates(const nn::Model& model) {
     for (const nn::Parameter& p : module.parameters()) {
       const Slot& slot = model.slots()[p.slot];
       const bool scale = module.kind() == "layer_norm" && p.name == "weight";
-      if (slot.shape.rank() >= 2 || scale) {
+      if (slot.trainable && (slot.shape.rank() >= 2 || scale)) {
         out.push_back({{slot.name, p.slot, module.block()}, slot.shape.rank() >= 2});
       }
     }

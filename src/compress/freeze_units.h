@@ -14,8 +14,8 @@ namespace lithe {
 //   - the scale of every norm up to the end of the last repeated block: not that of a final norm;
 //   - not the head of a regression, which is always trained.
 // Other patterns choose by name among all weights of two or more dimensions and all scales of
-// norms; one that matches none of them throws UsageError. `always` (globs) takes out again. Biases
-// and the shifts of norms are never units.
+// norms; one that matches none of them throws UsageError. `always` (globs) takes out again. Biases,
+// the shifts of norms and what an earlier pass has frozen are never units.
 std::vector<NamedParameter> freeze_units(const nn::Model& model,
                                          const std::vector<std::string>& patterns,
                                          const std::vector<std::string>& always);

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "compress/adapter.h"
 #include "compress/codec.h"
 #include "compress/freeze.h"
 #include "compress/recompute.h"
@@ -9,8 +10,8 @@
 namespace lithe {
 
 std::span<const PassKind* const> pass_kinds() {
-  static constexpr std::array<const PassKind*, 3> kKinds = {&freeze_pass, &recompute_pass,
-                                                            &codec_pass};
+  static constexpr std::array<const PassKind*, 4> kKinds = {&adapter_pass, &freeze_pass,
+                                                            &recompute_pass, &codec_pass};
   return kKinds;
 }
 

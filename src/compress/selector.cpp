@@ -80,7 +80,7 @@ std::vector<NamedParameter> all_parameters(const nn::Module& model) {
   std::vector<NamedParameter> out;
   model.visit([&](const nn::Module& module) {
     for (const nn::Parameter& p : module.parameters()) {
-      out.push_back({model.slots()[p.slot].name, p.slot, module.block()});
+      out.push_back({model.slots()[p.slot].name, p.slot, module.block(), p.layout});
     }
   });
   return out;

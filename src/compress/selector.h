@@ -19,6 +19,7 @@ struct NamedParameter {
   std::string name;
   SlotId slot = kNoSlot;
   int block = -1;
+  nn::FileLayout layout = nn::FileLayout::same;
 };
 std::vector<NamedParameter> all_parameters(const nn::Module& model);
 

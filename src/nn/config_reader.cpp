@@ -1,12 +1,15 @@
 #include "nn/config_reader.h"
 
 #include <cmath>
+#include <fstream>
 
 #include <nlohmann/json.hpp>
 
 namespace lithe::nn {
 namespace {
 
+constexpr int64_t kLargestConfig = 1 << 20;
+constexpr int kDeepestConfig = 64;
 // Each label becomes an entry of two maps in the config.json that is written.
 constexpr int64_t kMostLabels = 1 << 16;
 
@@ -18,6 +21,38 @@ std::string shown(const nlohmann::json& field) {
 }
 
 }  // namespace
+
+nlohmann::json read_config(const std::filesystem::path& path, std::string_view key) {
+  const std::string name = path.filename().string();
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  if (error) {
+    throw FileError("config", "{} cannot be read: {}; {} must be a folder with {}", path.string(),
+                    error.message(), key, name);
+  }
+  if (static_cast<int64_t>(size) > kLargestConfig) {
+    throw FileError("config", "{} has {} bytes, a {} has at most {}", path.string(), size, name,
+                    kLargestConfig);
+  }
+  std::ifstream in(path);
+  const auto depth = [&](int level, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (level > kDeepestConfig) {
+      throw FileError("config", "{} is nested deeper than {} levels, a {} is flat", path.string(),
+                      kDeepestConfig, name);
+    }
+    return true;
+  };
+  nlohmann::json config;
+  try {
+    config = nlohmann::json::parse(in, depth);
+  } catch (const nlohmann::json::exception& e) {
+    throw FileError("config", "{} is no valid JSON: {}", path.string(), e.what());
+  }
+  if (!config.is_object()) {
+    throw FileError("config", "{} is a JSON {}, an object is wanted", name, config.type_name());
+  }
+  return config;
+}
 
 ConfigReader::ConfigReader(const nlohmann::json& config) : config_(config) {
   if (!config.is_object()) {

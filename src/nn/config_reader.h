@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,10 @@ struct Labels {
 };
 // Adds "id2label" and "label2id".
 void write_labels(nlohmann::json& config, const Labels& labels);
+
+// The object in a config.json or its like, in the folder that the recipe's `key` names. Throws
+// FileError for what is unreadable, over 1 MiB, nested deeply, or no object.
+nlohmann::json read_config(const std::filesystem::path& file, std::string_view key);
 
 class ConfigReader {
  public:

@@ -22,6 +22,11 @@ ValueId Linear::forward(Graph& graph, ValueId x, Activation fused) const {
   return weight_->multiply(graph, x, bias, fused).y;
 }
 
+Tensor Linear::file_value(const Parameter& parameter,
+                          const std::function<Tensor(SlotId)>& get) const {
+  return parameter.name == "weight" ? dense_value(*weight_, slots(), get) : get(parameter.slot);
+}
+
 LayerNorm::LayerNorm(SlotTable& slots, std::string path, int64_t size, double eps)
     : Module(slots, std::move(path)),
       gamma_(add_parameter("weight", {size}, Init::ones())),

@@ -25,9 +25,16 @@ class Linear final : public Module {
   // A fused activation's backward keeps what its input is computed from, and its output only for
   // the weight gradient of the layer that reads it.
   ValueId forward(Graph& graph, ValueId x, Activation fused = Activation::none) const;
+  bool draws() const override { return weight_->draws(); }
+  // Of the matrix: its expression's dense form.
+  Tensor file_value(const Parameter& parameter,
+                    const std::function<Tensor(SlotId)>& get) const override;
   const Weight& weight() const { return *weight_; }
-  // Passes that change how the matrix is held put another expression here.
-  void set_weight(std::unique_ptr<Weight> weight) { weight_ = std::move(weight); }
+  SlotId bias() const { return bias_; }  // kNoSlot: none
+  // Passes that change how the matrix is held put another expression here; returns the one before.
+  std::unique_ptr<Weight> set_weight(std::unique_ptr<Weight> weight) {
+    return std::exchange(weight_, std::move(weight));
+  }
 
  private:
   std::unique_ptr<Weight> weight_;

@@ -2,6 +2,12 @@
 
 namespace lithe::nn {
 
+bool Model::any_draws() const {
+  bool any = false;
+  visit([&](const Module& module) { any = any || module.draws(); });
+  return any;
+}
+
 std::string_view task_name(Task task) {
   switch (task) {
     case Task::classification:

@@ -43,6 +43,10 @@ class Model : public Module {
   virtual InputKind input_kind() const = 0;
   virtual Task task() const = 0;
   virtual ForwardOut build(Graph& graph, const BuildOptions& options) const = 0;
+  // Path of the module that makes the logits: new for a new task, and so trained in full.
+  virtual std::string head() const = 0;
+  // Whether any of its modules draws.
+  bool any_draws() const;
   // Number of repeated blocks, for layer ranges in recipes.
   virtual int block_count() const = 0;
   // Longest text that it takes; 0 for image models.

@@ -3,18 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
 
 #include <nlohmann/json.hpp>
 
+#include "nn/config_reader.h"
 #include "nn/models/bert.h"
 #include "nn/models/vit.h"
 
 namespace lithe::nn {
 namespace {
-
-constexpr int64_t kLargestConfig = 1 << 20;
-constexpr int kDeepestConfig = 64;
 
 std::unique_ptr<Model> make_vit(SlotTable& slots, const nlohmann::json& config) {
   return std::make_unique<ViT>(slots, ViTConfig::from_json(config));
@@ -28,32 +25,6 @@ constexpr std::array<ModelKind, 2> kKinds = {{
     {"bert", make_bert, BertConfig::options},
     {"vit", make_vit, ViTConfig::options},
 }};
-
-nlohmann::json read_config(const std::filesystem::path& path) {
-  std::error_code error;
-  const auto size = std::filesystem::file_size(path, error);
-  if (error) {
-    throw FileError("config", "{} cannot be read: {}; model.path must be a folder with config.json",
-                    path.string(), error.message());
-  }
-  if (static_cast<int64_t>(size) > kLargestConfig) {
-    throw FileError("config", "{} has {} bytes, a config.json has at most {}", path.string(), size,
-                    kLargestConfig);
-  }
-  std::ifstream in(path);
-  const auto depth = [&](int level, nlohmann::json::parse_event_t, nlohmann::json&) {
-    if (level > kDeepestConfig) {
-      throw FileError("config", "{} is nested deeper than {} levels, a config.json is flat",
-                      path.string(), kDeepestConfig);
-    }
-    return true;
-  };
-  try {
-    return nlohmann::json::parse(in, depth);
-  } catch (const nlohmann::json::exception& e) {
-    throw FileError("config", "{} is no valid JSON: {}", path.string(), e.what());
-  }
-}
 
 nlohmann::json value_of(const recipe::Recipe& recipe, const recipe::Option& option,
                         const std::string& key) {
@@ -91,11 +62,7 @@ std::vector<std::string> model_type_names() {
 nlohmann::json model_config(const recipe::Recipe& model) {
   nlohmann::json config = nlohmann::json::object();
   if (model.has("path")) {
-    config = read_config(std::filesystem::path(model.string("path")) / "config.json");
-    if (!config.is_object()) {
-      throw FileError("config", "config.json is a JSON {}, an object is wanted",
-                      config.type_name());
-    }
+    config = read_config(std::filesystem::path(model.string("path")) / "config.json", "model.path");
   } else {
     config["model_type"] = model.string("type");
   }

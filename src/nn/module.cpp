@@ -31,4 +31,19 @@ SlotId Module::add_parameter(std::string_view name, const Shape& shape, Init ini
   return slot;
 }
 
+SlotId Module::add_adapter(std::string_view name, const Shape& shape) {
+  const SlotId slot = add_parameter(name, shape, Init::zeros());
+  (*slots_)[slot].cls = MemoryClass::adapters;
+  return slot;
+}
+
+void Module::remove_adapters() {
+  std::erase_if(parameters_, [&](const Parameter& p) {
+    Slot& slot = (*slots_)[p.slot];
+    const bool adapter = slot.cls == MemoryClass::adapters;
+    slot.trainable = slot.trainable && !adapter;
+    return adapter;
+  });
+}
+
 }  // namespace lithe::nn

@@ -2,10 +2,12 @@
 // built from it. Names are the dotted names of the Hugging Face files.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tensor/graph/graph.h"
@@ -47,9 +49,28 @@ class Module {
   void visit(F&& f) const {
     f(*this);
     for (const auto& child : children_) {
+      std::as_const(*child).visit(f);
+    }
+  }
+  template <typename F>
+  void visit(F&& f) {
+    f(*this);
+    for (const auto& child : children_) {
       child->visit(f);
     }
   }
+
+  // Whether its training forward draws random numbers: the graph then needs the input "rng".
+  virtual bool draws() const { return false; }
+  // What a plain file of the model holds of a parameter; get(slot) gives a slot's value.
+  virtual Tensor file_value(const Parameter& parameter,
+                            const std::function<Tensor(SlotId)>& get) const {
+    return get(parameter.slot);
+  }
+  // A trained parameter of the class `adapters`, which a pass adds and plain files leave out.
+  SlotId add_adapter(std::string_view name, const Shape& shape);
+  // The module forgets its adapters' parameters; their slots stay in the table, frozen.
+  void remove_adapters();
 
  protected:
   // Makes a child at `path().name`. T's constructor takes (SlotTable&, path, args...).

@@ -35,11 +35,14 @@ Tensor permute4(const Tensor& in, const std::array<int, 4>& order) {
   return out;
 }
 
+// Adapters have files of their own.
 template <typename F>
 void for_each_parameter(const Model& model, F&& f) {
   model.visit([&](const Module& module) {
     for (const Parameter& p : module.parameters()) {
-      f(p, model.slots()[p.slot]);
+      if (const Slot& slot = model.slots()[p.slot]; slot.cls != MemoryClass::adapters) {
+        f(module, p, slot);
+      }
     }
   });
 }
@@ -87,7 +90,7 @@ NameMatch match_names(const Model& model, const SafetensorsFolder& folder) {
       left.insert(std::move(name));
     }
   }
-  for_each_parameter(model, [&](const Parameter&, const Slot& slot) {
+  for_each_parameter(model, [&](const Module&, const Parameter&, const Slot& slot) {
     const std::string found = file_name(model, folder, slot.name);
     (found.empty() ? out.missing : out.matched).push_back(slot.name);
     left.erase(found);
@@ -114,7 +117,7 @@ void load_weights(const Model& model, const SafetensorsFolder& folder,
                   const std::vector<std::string>& names,
                   const std::function<void(SlotId, const Tensor&)>& put) {
   const std::set<std::string_view> wanted(names.begin(), names.end());
-  for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
+  for_each_parameter(model, [&](const Module&, const Parameter& p, const Slot& slot) {
     if (!wanted.contains(slot.name)) {
       return;
     }
@@ -134,7 +137,7 @@ void save_weights(const Model& model, const std::filesystem::path& folder,
                   const std::function<Tensor(SlotId)>& get, nlohmann::json config) {
   std::filesystem::create_directories(folder);
   std::vector<TensorSpec> specs;
-  for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
+  for_each_parameter(model, [&](const Module&, const Parameter& p, const Slot& slot) {
     Shape shape = slot.shape;
     if (p.layout == FileLayout::conv_oihw) {
       shape = {shape[0], shape[3], shape[1], shape[2]};
@@ -142,8 +145,8 @@ void save_weights(const Model& model, const std::filesystem::path& folder,
     specs.push_back({slot.name, slot.dtype, shape});
   });
   SafetensorsWriter writer(folder / "model.safetensors", specs, {{"format", "pt"}});
-  for_each_parameter(model, [&](const Parameter& p, const Slot& slot) {
-    const Tensor value = to_file_layout(get(p.slot), p.layout);
+  for_each_parameter(model, [&](const Module& module, const Parameter& p, const Slot& slot) {
+    const Tensor value = to_file_layout(module.file_value(p, get), p.layout);
     writer.write(slot.name, {value.data(), static_cast<size_t>(value.bytes())});
   });
   writer.commit();

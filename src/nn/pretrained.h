@@ -33,8 +33,9 @@ void load_weights(const Model& model, const SafetensorsFolder& folder,
                   const std::vector<std::string>& names,
                   const std::function<void(SlotId, const Tensor&)>& put);
 
-// Writes model.safetensors and config.json into `folder`; get(slot) gives a value. Of `config`, the
-// fields that the model does not set are written as well.
+// Writes model.safetensors and config.json into `folder`; get(slot) gives a value. Adapters are
+// folded in (Module::file_value). Of `config`, the fields that the model does not set are written
+// as well.
 void save_weights(const Model& model, const std::filesystem::path& folder,
                   const std::function<Tensor(SlotId)>& get,
                   nlohmann::json config = nlohmann::json::object());

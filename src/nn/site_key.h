@@ -19,4 +19,14 @@ inline ValueId site_dropout(Graph& graph, ValueId x, ValueId rng, double p, cons
   return rng == kNoValue ? x : dropout(graph, x, rng, {p, site_key(module, index)});
 }
 
+// The graph's input "rng", which is there where dropout is on; else kNoValue.
+inline ValueId random_input(const Graph& graph) {
+  for (ValueId v : graph.leaves()) {
+    if (graph.value(v).is_input && graph.name(v) == "rng") {
+      return v;
+    }
+  }
+  return kNoValue;
+}
+
 }  // namespace lithe::nn

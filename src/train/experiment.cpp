@@ -65,11 +65,8 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
     eval_batch_ = eval_batch_ == 0 ? options_.shape.batch : eval_batch_;
   }
 
-  const PassTarget target{.model = model_.get(),
-                          .slots = &slots_,
-                          .seed = static_cast<uint64_t>(recipe.integer("seed"))};
-  model_preview_ = passes_.preview(target);
-  model_reports_ = passes_.apply_model(target);
+  const PassTarget target = pass_target();
+  model_reports_ = passes_.apply_model(target, &model_preview_);
   if (options_.compute != DType::f32) {
     slots_.add_copies(options_.compute);
     if (device_ != DeviceKind::cpu) {
@@ -78,6 +75,12 @@ Experiment::Experiment(const recipe::Recipe& recipe, DeviceKind device, std::str
   }
   add_training_slots(slots_, *model_, *optimizer_, options_.accumulate);
   plan_graphs();
+}
+
+PassTarget Experiment::pass_target() {
+  return {.model = model_.get(),
+          .slots = &slots_,
+          .seed = static_cast<uint64_t>(recipe_.integer("seed"))};
 }
 
 StepGraph Experiment::build(StepKind kind, const StepShape& shape) const {
@@ -216,15 +219,19 @@ MemoryReport Experiment::memory() {
   const std::vector<PassReport>& more = all.front()->passes;
   passes.insert(passes.end(), more.begin(), more.end());
   for (const PassReport& pass : passes) {
-    Experiment other(recipe_, device_, pass.name);
-    other.limit_tokens(options_.shape.tokens);
-    const std::vector<const StepGraph*> other_steps = other.steps();
-    report.passes.push_back(
-        {.name = pass.name,
-         .what = pass.what,
-         .sites = pass.sites,
-         .bytes_before = memory_report(other.slots_, other_steps, device_).predicted_peak_bytes,
-         .bytes_after = report.predicted_peak_bytes});
+    PassRow row{.name = pass.name,
+                .what = pass.what,
+                .sites = pass.sites,
+                .bytes_after = report.predicted_peak_bytes};
+    try {
+      Experiment other(recipe_, device_, pass.name);
+      other.limit_tokens(options_.shape.tokens);
+      const std::vector<const StepGraph*> other_steps = other.steps();
+      row.bytes_before = memory_report(other.slots_, other_steps, device_).predicted_peak_bytes;
+    } catch (const UsageError&) {  // a pass may choose among what another one makes
+      row.note = "other passes need it";
+    }
+    report.passes.push_back(std::move(row));
   }
   return report;
 }

@@ -27,6 +27,7 @@ class Experiment {
   const nlohmann::json& config() const { return config_; }
   SlotTable& slots() { return slots_; }
   const PassManager& passes() const { return passes_; }
+  PassTarget pass_target();  // of the model passes
   const StepOptions& step_options() const { return options_; }
   int64_t eval_batch() const { return eval_batch_; }
   bool has_eval() const { return eval_batch_ > 0; }

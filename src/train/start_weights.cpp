@@ -80,14 +80,16 @@ void StartWeights::write(const std::function<void(SlotId, const Tensor&)>& put) 
       put(s, initial_value(slots, s, seed));
     }
   }
+  const auto put_parameter = [&](SlotId s, const Tensor& value) {
+    put(s, value);
+    if (const SlotId copy = slots[s].copy; copy != kNoSlot) {
+      put(copy, value.to(slots[copy].dtype));
+    }
+  };
   if (folder_) {
-    nn::load_weights(experiment_.model(), *folder_, wanted_, [&](SlotId s, const Tensor& value) {
-      put(s, value);
-      if (const SlotId copy = slots[s].copy; copy != kNoSlot) {
-        put(copy, value.to(slots[copy].dtype));
-      }
-    });
+    nn::load_weights(experiment_.model(), *folder_, wanted_, put_parameter);
   }
+  experiment_.passes().start(experiment_.pass_target(), put_parameter);
 }
 
 }  // namespace lithe

@@ -91,8 +91,7 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
     const std::vector<ValueId> wanted = trainable_leaves(g);
     built.gradients = gradients(g, out.loss, 1.0 / static_cast<double>(options.accumulate), wanted);
     if (!c.passes.empty()) {
-      step.preview = c.passes.preview({&c.model, &c.slots, &g});
-      step.passes = c.passes.apply_graph({&c.model, &c.slots, &g});
+      step.passes = c.passes.apply_graph({&c.model, &c.slots, &g}, &step.preview);
     }
     if (options.fuse) {
       fuse_codecs(g, built.gradients);

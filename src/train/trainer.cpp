@@ -390,8 +390,14 @@ RunSummary Trainer::run(const std::atomic<bool>& stop) {
     if (saved_at_ != done_) {
       save();
     }
-    export_model(experiment_, folder_.path() / "model",
-                 [&](SlotId slot) { return executor_->read_slot(slot); });
+    const auto get = [&](SlotId slot) { return executor_->read_slot(slot); };
+    if (!experiment_.passes().write_files(
+            {.model = experiment_.model(),
+             .folder = folder_.path(),
+             .base = recipe.has("model.path") ? recipe.string("model.path") : std::string(),
+             .get = get})) {
+      export_model(experiment_, folder_.path() / "model", get);
+    }
   }
 
   RunSummary summary;

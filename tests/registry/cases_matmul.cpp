@@ -46,6 +46,11 @@ void add_matmul(std::vector<Case>& cases) {
       {{5, 7}, {7, 45}},
       {{130, 8}, {8, 520}},
       {{0, 2}, {2, 32}},
+      // an adapter of rank 8: x Aᵀ, dy B, dyᵀ (x Aᵀ), and (dy B)ᵀ x
+      {{3, 40, 64}, {8, 64}, {.transpose_b = true}},
+      {{3, 40, 96}, {96, 8}, {.alpha = 2}},
+      {{120, 96}, {120, 8}, {.transpose_a = true, .alpha = 2}},
+      {{120, 8}, {120, 64}, {.transpose_a = true}},
   };
   for (const Size& s : sizes) {
     cases.push_back(
@@ -78,6 +83,9 @@ void add_addend(std::vector<Case>& cases) {
       {{2, 3, 0}, {2, 0, 4}, {2, 3, 4}},
       {{70, 65}, {65, 90}, {70, 90}},
       {{264, 256}, {256, 272}, {264, 272}},  // large enough to be measured
+      // an adapter of rank 8 onto its base's product, and onto the base's dx
+      {{3, 40, 8}, {96, 8}, {3, 40, 96}, {.transpose_b = true, .alpha = 2}},
+      {{3, 40, 8}, {8, 64}, {3, 40, 64}},
   };
   for (const Size& s : sizes) {
     cases.push_back(

@@ -80,6 +80,7 @@ class ViT final : public Model {
   InputKind input_kind() const override { return InputKind::images; }
   Task task() const override { return Task::classification; }
   ForwardOut build(Graph& graph, const BuildOptions& options) const override;
+  std::string head() const override { return "classifier"; }
   int block_count() const override { return static_cast<int>(blocks_.size()); }
   nlohmann::json config() const override { return config_.to_json(); }
 

@@ -6,35 +6,39 @@
 
 namespace lithe {
 
-std::vector<std::string> PassManager::preview(const PassTarget& target) const {
-  std::vector<std::string> lines;
-  for (const auto& pass : passes_) {
-    if (pass->stage() != (target.graph == nullptr ? Pass::Stage::model : Pass::Stage::graph)) {
-      continue;
-    }
-    const std::vector<Site> sites = pass->match(target);
-    const auto refused =
-        std::count_if(sites.begin(), sites.end(), [](const Site& s) { return !s.refused.empty(); });
-    lines.push_back(fmt::format("{}: will change {} sites ({} refused)", pass->name(),
-                                static_cast<int64_t>(sites.size()) - refused, refused));
-  }
-  return lines;
+namespace {
+
+// What the pass would change.
+std::string preview_line(const Pass& pass, const PassTarget& target) {
+  const std::vector<Site> sites = pass.match(target);
+  const auto refused =
+      std::count_if(sites.begin(), sites.end(), [](const Site& s) { return !s.refused.empty(); });
+  return fmt::format("{}: will change {} sites ({} refused)", pass.name(),
+                     static_cast<int64_t>(sites.size()) - refused, refused);
 }
 
-std::vector<PassReport> PassManager::apply_model(const PassTarget& target) const {
-  return apply(Pass::Stage::model, target);
+}  // namespace
+
+std::vector<PassReport> PassManager::apply_model(const PassTarget& target,
+                                                 std::vector<std::string>* preview) const {
+  return apply(Pass::Stage::model, target, preview);
 }
 
-std::vector<PassReport> PassManager::apply_graph(const PassTarget& target) const {
-  return apply(Pass::Stage::graph, target);
+std::vector<PassReport> PassManager::apply_graph(const PassTarget& target,
+                                                 std::vector<std::string>* preview) const {
+  return apply(Pass::Stage::graph, target, preview);
 }
 
-std::vector<PassReport> PassManager::apply(Pass::Stage stage, const PassTarget& target) const {
+std::vector<PassReport> PassManager::apply(Pass::Stage stage, const PassTarget& target,
+                                           std::vector<std::string>* preview) const {
   std::vector<PassReport> reports;
   std::string done;
   for (const auto& pass : passes_) {
     if (pass->stage() != stage) {
       continue;
+    }
+    if (preview != nullptr) {
+      preview->push_back(preview_line(*pass, target));
     }
     try {
       reports.push_back(pass->apply(target));
@@ -67,6 +71,20 @@ const UnitSchedule* PassManager::schedule() const {
     }
   }
   return nullptr;
+}
+
+void PassManager::start(const PassTarget& target, const PutSlot& put) const {
+  for (const auto& pass : passes_) {
+    pass->start(target, put);
+  }
+}
+
+bool PassManager::write_files(const RunFiles& run) const {
+  bool stand_for_model = false;
+  for (const auto& pass : passes_) {
+    stand_for_model = pass->write_files(run) || stand_for_model;
+  }
+  return stand_for_model;
 }
 
 void PassManager::run_length(int64_t steps) const {

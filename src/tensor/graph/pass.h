@@ -3,6 +3,8 @@
 // backward.
 #pragma once
 
+#include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,6 +29,18 @@ struct PassTarget {
   SlotTable* slots = nullptr;
   Graph* graph = nullptr;
   uint64_t seed = 0;  // the run's: what a pass draws follows from it
+};
+
+// Values of slots, read and written.
+using GetSlot = std::function<Tensor(SlotId)>;
+using PutSlot = std::function<void(SlotId, const Tensor&)>;
+
+// What a finished run hands a pass that writes files of its own.
+struct RunFiles {
+  const nn::Model& model;
+  std::filesystem::path folder;  // the run's
+  std::string base;              // where the model's weights came from; empty: from nowhere
+  GetSlot get;
 };
 
 // A place a pass would change, or refuses to change and why.
@@ -88,6 +102,9 @@ class Pass {
   virtual bool on(PassEvent /*event*/, int64_t /*step*/) { return false; }
   // After apply; null where the pass chooses once and for all.
   virtual const UnitSchedule* schedule() const { return nullptr; }
+  // The first values of the slots that the pass does not leave to chance, after those of the model
+  // (initial_value, files). Of parameters only: their copies follow.
+  virtual void start(const PassTarget& /*target*/, const PutSlot& /*put*/) const {}
   // Before the first step: how many there will be.
   virtual void run_length(int64_t /*steps*/) {}
   // What the units trained in a step did; steps come in order, each before the begin of the step
@@ -96,6 +113,9 @@ class Pass {
   // Goes into checkpoints, so that a resumed run is exact.
   virtual nlohmann::json state() const { return nlohmann::json::object(); }
   virtual void restore(const nlohmann::json& /*state*/) {}
+  // At the end of a run. Returns whether the pass's files stand for the model, so that the whole
+  // model need not be written as well.
+  virtual bool write_files(const RunFiles& /*run*/) const { return false; }
   // Undoes apply; returns why it cannot, or nothing.
   virtual std::string invert(const PassTarget& target) = 0;
 };
@@ -117,22 +137,27 @@ class PassManager {
   bool empty() const { return passes_.empty(); }
   const std::vector<std::unique_ptr<Pass>>& passes() const { return passes_; }
 
-  // What would change, one line a pass, before anything does; of the graph passes where the target
-  // has a graph, else of the model passes.
-  std::vector<std::string> preview(const PassTarget& target) const;
-  std::vector<PassReport> apply_model(const PassTarget& target) const;
-  std::vector<PassReport> apply_graph(const PassTarget& target) const;
+  // A pass finds what those before it have made, so `preview` gets its line just before it changes
+  // something.
+  std::vector<PassReport> apply_model(const PassTarget& target,
+                                      std::vector<std::string>* preview = nullptr) const;
+  std::vector<PassReport> apply_graph(const PassTarget& target,
+                                      std::vector<std::string>* preview = nullptr) const;
   bool on(PassEvent event, int64_t step) const;
   // Of the pass that has one: units have one owner.
   const UnitSchedule* schedule() const;
+  void start(const PassTarget& target, const PutSlot& put) const;
   void run_length(int64_t steps) const;
   void measured(int64_t step, double lr, std::span<const UnitChange> changes) const;
+  // Whether the files of one pass stand for the model.
+  bool write_files(const RunFiles& run) const;
   nlohmann::json state() const;
   // Throws FileError when the checkpoint's passes are not the recipe's.
   void restore(const nlohmann::json& state) const;
 
  private:
-  std::vector<PassReport> apply(Pass::Stage stage, const PassTarget& target) const;
+  std::vector<PassReport> apply(Pass::Stage stage, const PassTarget& target,
+                                std::vector<std::string>* preview) const;
 
   std::vector<std::unique_ptr<Pass>> passes_;
 };

@@ -47,6 +47,7 @@ void SlotTable::add_copies(DType dtype) {
     const SlotId copy = add({.name = "copy." + slot.name,
                              .dtype = dtype,
                              .shape = slot.shape,
+                             .cls = slot.cls,
                              .kind = SlotKind::state,
                              .init = slot.init,
                              .copy_of = s});
