@@ -273,3 +273,29 @@ TEST_CASE("adapter folders that are not what they say are refused by name") {
   fs::remove_all(bad);
   says(open(), "bad");
 }
+
+TEST_CASE("CUDA: adapters learn as on the CPU, and two runs are bit-equal") {
+  if (!cuda_available()) {
+    MESSAGE("no CUDA device: not run");
+    return;
+  }
+  const TextFolder files("lora_cuda");
+  for (const std::string compute : {"fp32", "bf16"}) {
+    CAPTURE(compute);
+    const std::vector<std::string> recipe = {"adapter.rank=4",
+                                             "adapter.target=[query, key, value, output.dense]",
+                                             "adapter.dropout=0.1", "train.compute=" + compute};
+    const double tolerance = compute == "bf16" ? 2e-2 : 1e-4;
+    TextRun cpu(files, "cpu", recipe, RunMode::kOverwrite);
+    TextRun gpu(files, "gpu", recipe, RunMode::kOverwrite, cuda_memory(0));
+    TextRun again(files, "again", recipe, RunMode::kOverwrite, cuda_memory(0));
+    const std::vector<double> wanted = losses(cpu, 10);
+    const std::vector<double> found = losses(gpu, 10);
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      INFO("step " << i);
+      CHECK(found[i] == doctest::Approx(wanted[i]).epsilon(tolerance));
+    }
+    CHECK(losses(again, 10) == found);
+    check_same_bits(gpu, again);
+  }
+}

@@ -119,10 +119,9 @@ ForwardOut Bert::build(Graph& g, const BuildOptions& options) const {
   const ValueId ids = g.input("input_ids", DType::i64, shape);
   const ValueId token_types = g.input("token_type_ids", DType::i64, shape);
   const ValueId mask = g.input("attention_mask", DType::boolean, shape);
-  const bool dropout =
-      options.training && (config_.hidden_dropout_prob > 0 ||
-                           config_.attention_probs_dropout_prob > 0 ||
-                           config_.head_dropout() > 0 || any_draws());
+  const bool dropout = options.training && (config_.hidden_dropout_prob > 0 ||
+                                            config_.attention_probs_dropout_prob > 0 ||
+                                            config_.head_dropout() > 0 || any_draws());
   const ValueId rng = dropout ? g.input("rng", DType::i64, {2}) : kNoValue;
 
   ForwardOut out;

@@ -89,7 +89,9 @@ class Bert final : public Model {
   Task task() const override { return config_.task; }
   // Throws UsageError for texts longer than max_tokens() and for label smoothing without classes.
   ForwardOut build(Graph& graph, const BuildOptions& options) const override;
-  std::string head() const override { return config_.task == Task::span ? "qa_outputs" : "classifier"; }
+  std::string head() const override {
+    return config_.task == Task::span ? "qa_outputs" : "classifier";
+  }
   int block_count() const override { return static_cast<int>(blocks_.size()); }
   int64_t max_tokens() const override { return config_.max_position_embeddings; }
   nlohmann::json config() const override { return config_.to_json(); }

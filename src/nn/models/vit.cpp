@@ -109,9 +109,9 @@ ForwardOut ViT::build(Graph& g, const BuildOptions& options) const {
   ValueId pixels =
       g.input("pixels", DType::f32,
               {options.batch, config_.image_size, config_.image_size, config_.num_channels});
-  const bool dropout = options.training && (config_.hidden_dropout_prob > 0 ||
-                                            config_.attention_probs_dropout_prob > 0 ||
-                                            any_draws());
+  const bool dropout =
+      options.training &&
+      (config_.hidden_dropout_prob > 0 || config_.attention_probs_dropout_prob > 0 || any_draws());
   const ValueId rng = dropout ? g.input("rng", DType::i64, {2}) : kNoValue;
 
   pixels = cast(g, pixels, activation_dtype(weights, options.compute));
