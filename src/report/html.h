@@ -14,6 +14,9 @@ namespace lithe {
 // text are escaped.
 std::string render_report(const RunData& data);
 
+// A self-contained page; `title` is escaped, `body` is HTML.
+std::string html_page(const std::string& title, const std::string& body);
+
 // The page's style sheet and the script of its tooltips.
 std::string_view report_style();
 std::string_view report_script();
