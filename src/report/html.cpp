@@ -280,7 +280,7 @@ std::string details(const RunData& data) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view yaml) {
+std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view yaml, bool lists) {
   std::vector<std::pair<std::string, std::string>> scalars;
   std::vector<std::pair<size_t, std::string>> parents;  // indentation and key
   while (!yaml.empty()) {
@@ -312,8 +312,8 @@ std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view
         value.back() == value.front()) {
       value = value.substr(1, value.size() - 2);
     }
-    if (value.empty() || value.front() == '[' || value.front() == '{' || value.front() == '|' ||
-        value.front() == '>') {
+    if (value.empty() || (value.front() == '[' && !lists) || value.front() == '{' ||
+        value.front() == '|' || value.front() == '>') {
       continue;
     }
     std::string path;

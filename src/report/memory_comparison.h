@@ -52,8 +52,8 @@ struct SettingDifference {
   std::vector<std::optional<std::string>> values;
 };
 
-// Of the scalars of the resolved recipes, without their names; in the order in which keys appear.
-// Runs without a recipe take no part: their values are missing.
+// Of the values and lists of the resolved recipes, without their names; in the order in which keys
+// appear. Runs without a recipe take no part: their values are missing.
 std::vector<SettingDifference> settings_that_differ(std::span<const ComparedRun> runs);
 
 // `runs`: of each what summary.json has, with planned_only, source, passes, and difference_bytes

@@ -69,7 +69,8 @@ std::vector<ComparedRun> sample_runs() {
   planned.summary.status = "dry run";
   planned.summary.device = "cpu";
   planned.memory = other_report();
-  planned.recipe_yaml = "name: small\ntrain:\n  steps: 3\n  batch_size: 4\nseed: 1\n";
+  planned.recipe_yaml =
+      "name: small\ntrain:\n  steps: 3\n  batch_size: 4\nseed: 1\nlist: [a, \"b\"]\n";
   return {run, planned};
 }
 
@@ -166,7 +167,8 @@ TEST_CASE("settings that differ leave out names, equal keys and runs without a r
   std::vector<ComparedRun> runs = sample_runs();
   runs.insert(runs.begin() + 1, ComparedRun{});  // without a recipe
   const std::vector<SettingDifference> settings = settings_that_differ(runs);
-  REQUIRE(settings.size() == 2);
+  REQUIRE(settings.size() == 3);
+  CHECK(settings[2].values[2] == "[a, \"b\"]");
   CHECK(settings[0].key == "train.batch_size");
   CHECK(settings[0].values[0] == "8");
   CHECK(!settings[0].values[1]);
