@@ -133,6 +133,9 @@ std::vector<SettingDifference> settings_that_differ(std::span<const ComparedRun>
   for (size_t r = 0; r < runs.size(); ++r) {
     has_recipe.push_back(!runs[r].recipe_yaml.empty());
     for (auto& [key, value] : recipe_scalars(runs[r].recipe_yaml, true)) {
+      if (value == "[]") {
+        continue;  // a list's default
+      }
       const auto [at, fresh] = index.emplace(key, all.size());
       if (fresh) {
         all.push_back({key, std::vector<std::optional<std::string>>(runs.size())});

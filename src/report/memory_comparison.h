@@ -46,7 +46,8 @@ struct ValueDifference {
 std::vector<ValueDifference> values_that_differ(const MemoryReport& first,
                                                 const MemoryReport& other, bool by_layer = false);
 
-// A recipe's key whose values are not equal, in the order of the runs; nothing: not set.
+// A recipe's key whose values are not equal, in the order of the runs; nothing: not set, or an
+// empty list.
 struct SettingDifference {
   std::string key;
   std::vector<std::optional<std::string>> values;

@@ -70,7 +70,7 @@ std::vector<ComparedRun> sample_runs() {
   planned.summary.device = "cpu";
   planned.memory = other_report();
   planned.recipe_yaml =
-      "name: small\ntrain:\n  steps: 3\n  batch_size: 4\nseed: 1\nlist: [a, \"b\"]\n";
+      "name: small\ntrain:\n  steps: 3\n  batch_size: 4\nseed: 1\nlist: [a, \"b\"]\nnone: []\n";
   return {run, planned};
 }
 
