@@ -1,4 +1,5 @@
 // train RECIPE.yaml [key.path=value ...]: fine-tunes a model as the recipe says.
+// train --compare A B ...: memory of recipes and runs side by side.
 #include <csignal>
 
 #include <atomic>
@@ -19,6 +20,7 @@
 #include "train/fit.h"
 #include "train/options.h"
 #include "train/trainer.h"
+#include "train_compare.h"
 
 namespace {
 
@@ -37,6 +39,8 @@ struct Arguments {
   bool overwrite = false;
   bool json = false;
   int64_t profile = 0;  // steps; 0: none
+  bool compare = false;
+  std::string html;
 };
 
 std::string run_name(const recipe::Recipe& recipe, const Arguments& args) {
@@ -174,22 +178,37 @@ int main(int argc, char** argv) {
   select_blas_core(argc, argv);
   Arguments args;
   CLI::App app{"Fine-tunes a model as a recipe says; tells its peak memory before it starts."};
-  app.add_option("recipe", args.recipe, "the recipe (YAML)")->required();
+  app.add_option("recipe", args.recipe,
+                 "the recipe (YAML); with --compare: recipes and run folders")
+      ->required();
   app.add_option("overrides", args.overrides, "key.path=value, over what the recipe says");
   app.add_option("--device", args.device, "auto, cpu, cuda or cuda:N");
-  app.add_option("--out", args.out, "the run folder; default: runs/NAME");
+  CLI::Option* out = app.add_option("--out", args.out, "the run folder; default: runs/NAME");
   app.add_flag("--dry-run", args.dry_run,
                "print passes and memory, touch no data, weights or device");
-  app.add_flag("--print-config", args.print_config, "print the resolved recipe and stop");
+  CLI::Option* print_config =
+      app.add_flag("--print-config", args.print_config, "print the resolved recipe and stop");
   CLI::Option* resume =
       app.add_flag("--resume", args.resume, "go on from the run folder's newest checkpoint");
-  app.add_flag("--overwrite", args.overwrite, "replace a finished run of the same name")
-      ->excludes(resume);
-  app.add_option("--profile", args.profile,
-                 "measure N steps kernel by kernel: a table by op, and trace.json in the run "
-                 "folder for Perfetto")
-      ->check(CLI::PositiveNumber);
+  CLI::Option* overwrite =
+      app.add_flag("--overwrite", args.overwrite, "replace a finished run of the same name")
+          ->excludes(resume);
+  CLI::Option* profile =
+      app.add_option("--profile", args.profile,
+                     "measure N steps kernel by kernel: a table by op, and trace.json in the run "
+                     "folder for Perfetto")
+          ->check(CLI::PositiveNumber);
   app.add_flag("--json", args.json, "last line of stdout: one JSON object");
+  CLI::Option* compared =
+      app.add_flag("--compare", args.compare,
+                   "run nothing: print the memory of recipes (as planned) and of run folders (as "
+                   "measured), with their metrics and times, side by side; overrides are for all "
+                   "recipes");
+  for (CLI::Option* other : {out, print_config, resume, overwrite, profile}) {
+    compared->excludes(other);
+  }
+  app.add_option("--html", args.html, "with --compare: write the comparison as a page too")
+      ->needs(compared);
   const recipe::Schema schema = train_options();
   app.add_flag_callback(
       "--print-keys",
@@ -205,6 +224,15 @@ int main(int argc, char** argv) {
     return app.exit(e) == 0 ? 0 : static_cast<int>(ExitCode::kUsage);
   }
   try {
+    if (args.compare) {
+      std::vector<std::string> operands = args.overrides;
+      operands.insert(operands.begin(), args.recipe);
+      compare({.operands = std::move(operands),
+               .device = args.device,
+               .html = args.html,
+               .json = args.json});
+      return 0;
+    }
     const recipe::Recipe recipe = load_train_recipe(args.recipe, args.overrides);
     if (args.print_config) {
       fmt::print("{}", recipe.resolved());

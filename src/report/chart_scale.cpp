@@ -97,6 +97,19 @@ std::vector<size_t> downsample_maxima(const std::vector<int64_t>& totals, size_t
   return kept;
 }
 
+std::vector<int64_t> stretch_maxima(const std::vector<int64_t>& totals, size_t begin, size_t end,
+                                    size_t points) {
+  std::vector<int64_t> out(points, 0);
+  const size_t n = end - begin;
+  for (size_t p = 0; p < points && n > 0; ++p) {
+    const size_t low = p * n / points;
+    const size_t high = std::max(low + 1, (p + 1) * n / points);
+    out[p] = *std::max_element(totals.begin() + static_cast<std::ptrdiff_t>(begin + low),
+                               totals.begin() + static_cast<std::ptrdiff_t>(begin + high));
+  }
+  return out;
+}
+
 std::vector<double> smooth(const std::vector<double>& y, double span) {
   const double keep = span > 1 ? 1 - 2 / (span + 1) : 0;
   std::vector<double> out(y.size(), std::numeric_limits<double>::quiet_NaN());

@@ -20,6 +20,11 @@ std::vector<size_t> downsample_extremes(const std::vector<double>& y, size_t max
 std::vector<size_t> downsample_maxima(const std::vector<int64_t>& totals, size_t peak,
                                       size_t max_points);
 
+// `points` values for the positions from `begin` to before `end`, each the largest of its stretch:
+// no position is left out, and one may stand for several points. Zeros for no positions.
+std::vector<int64_t> stretch_maxima(const std::vector<int64_t>& totals, size_t begin, size_t end,
+                                    size_t points);
+
 // Exponential moving average over about `span` points to each side, so that the curve does not lag;
 // values that are not finite are passed over and stay NaN in the result.
 std::vector<double> smooth(const std::vector<double>& y, double span);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 #include "report/chart_scale.h"
@@ -11,6 +10,7 @@
 #include "report/line_chart.h"
 #include "report/memory_chart.h"
 #include "report/memory_table.h"
+#include "report/metric_text.h"
 #include "report/units.h"
 
 namespace lithe {
@@ -21,41 +21,6 @@ constexpr size_t kMaxRecipeFacts = 14;
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
-}
-
-std::string title_of(const std::string& key) {
-  static const std::map<std::string, std::string> kTitles = {
-      {"lr", "Learning rate"},
-      {"samples_per_s", "Samples per second"},
-      {"grad_norm", "Gradient norm"},
-      {"tflops", "TFLOP/s"},
-      {"peak_bytes", "Peak memory"},
-      {"step_s", "Step time"},
-      {"tokens_per_s", "Tokens per second"}};
-  const auto known = kTitles.find(key);
-  if (known != kTitles.end()) {
-    return known->second;
-  }
-  std::string title = starts_with(key, "eval_") ? "evaluation " + key.substr(5) : key;
-  std::replace(title.begin(), title.end(), '_', ' ');
-  if (!title.empty() && title[0] >= 'a' && title[0] <= 'z') {
-    title[0] = static_cast<char>(title[0] - 'a' + 'A');
-  }
-  return title;
-}
-
-bool is_fraction(const std::string& key) { return key.find("accuracy") != std::string::npos; }
-
-std::function<std::string(double)> format_of(const std::string& key) {
-  if (is_fraction(key)) {
-    return [](double v) { return std::isfinite(v) ? format_number(100 * v) + " %" : "NaN"; };
-  }
-  if (key.find("bytes") != std::string::npos) {
-    return [](double v) {
-      return std::isfinite(v) ? format_bytes(static_cast<int64_t>(v)) : std::string("NaN");
-    };
-  }
-  return format_count;
 }
 
 struct Curve {
@@ -149,9 +114,9 @@ std::string training_section(const RunData& data) {
       const auto& [key, curve] = *entry;
       const bool evaluation = starts_with(key, "eval_");
       LineChart chart;
-      chart.title = title_of(key);
+      chart.title = metric_title(key);
       chart.from_zero = !evaluation && !is_fraction(key);
-      chart.format = format_of(key);
+      chart.format = metric_format(key);
       if (evaluation) {
         chart.series.push_back({chart.title, "eval", curve.x, curve.y, true});
       } else if (key == "lr") {
@@ -187,7 +152,7 @@ std::string tiles(const RunData& data) {
   }
   std::string html;
   for (const auto& [key, value] : finals) {
-    html += tile(title_of(key), format_of(key)(value), note);
+    html += tile(metric_title(key), metric_format(key)(value), note);
   }
   if (data.memory) {
     const std::string difference = peak_difference(*data.memory);
@@ -315,7 +280,7 @@ std::string details(const RunData& data) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view yaml) {
+std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view yaml, bool lists) {
   std::vector<std::pair<std::string, std::string>> scalars;
   std::vector<std::pair<size_t, std::string>> parents;  // indentation and key
   while (!yaml.empty()) {
@@ -347,8 +312,8 @@ std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view
         value.back() == value.front()) {
       value = value.substr(1, value.size() - 2);
     }
-    if (value.empty() || value.front() == '[' || value.front() == '{' || value.front() == '|' ||
-        value.front() == '>') {
+    if (value.empty() || (value.front() == '[' && !lists) || value.front() == '{' ||
+        value.front() == '|' || value.front() == '>') {
       continue;
     }
     std::string path;
@@ -360,20 +325,20 @@ std::vector<std::pair<std::string, std::string>> recipe_scalars(std::string_view
   return scalars;
 }
 
-std::string render_report(const RunData& data) {
-  std::string html = fmt::format(
+std::string html_page(const std::string& title, const std::string& body) {
+  return fmt::format(
       "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\n"
       "<meta name=viewport content=\"width=device-width,initial-scale=1\">\n"
       "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src "
       "'unsafe-inline'; script-src 'unsafe-inline'\">\n"
-      "<title>{} · Lithe</title><style>{}</style></head><body><main>\n",
-      escape_html(data.name), report_style());
-  html += header(data);
-  html += training_section(data);
-  html += memory_section(data);
-  html += details(data);
-  html += fmt::format("</main><script>{}</script></body></html>\n", report_script());
-  return html;
+      "<title>{} · Lithe</title><style>{}</style></head><body><main>\n{}</main><script>{}</script>"
+      "</body></html>\n",
+      escape_html(title), report_style(), body, report_script());
+}
+
+std::string render_report(const RunData& data) {
+  return html_page(data.name,
+                   header(data) + training_section(data) + memory_section(data) + details(data));
 }
 
 }  // namespace lithe

@@ -12,11 +12,15 @@ std::string_view report_style() {
 --gap:#c9ced6;--measured:#7a8593;
 --context:#cec2ca;--weights:#1459c5;--adapters:#a4d47d;--optimizer:#389d6d;--kv_cache:#c64ea2;
 --saved_activations:#e1c614;--gradients:#a41427;--temporaries:#84b3f2;--workspace:#9d8b14;
---communication:#7b2450}
+--communication:#7b2450;
+--s0:#2f5fc4;--s1:#c8590a;--s2:#1c7a46;--s3:#a03bb0;--s4:#b3261e;--s5:#0c8390;--s6:#7d5a1f;
+--s7:#59636f}
 @media(prefers-color-scheme:dark){:root{--bg:#11151a;--card:#191f26;--ink:#e7ebf0;--soft:#98a3b0;
 --line:#2b333d;--band:#1f262e;--blue:#86abf5;--blue2:#40598c;--orange:#f4a259;--warn:#ff8a80;
 --good:#6fd19a;--gap:#444d58;--measured:#8a95a3;
---weights:#2f72e0;--gradients:#c0303f;--communication:#96386a}}
+--weights:#2f72e0;--gradients:#c0303f;--communication:#96386a;
+--s0:#86abf5;--s1:#f4a259;--s2:#6fd19a;--s3:#d79be0;--s4:#ff8a80;--s5:#5fd0d9;--s6:#cfae74;
+--s7:#a9b3be}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",
 Roboto,"Liberation Sans",sans-serif;font-variant-numeric:tabular-nums}
@@ -53,6 +57,12 @@ path.raw{stroke:var(--blue2);stroke-width:1.2}path.main{stroke:var(--blue)}
 path.eval{stroke:var(--orange)}
 circle.raw{fill:var(--blue2)}circle.main{fill:var(--blue)}circle.eval{fill:var(--orange)}
 i.raw{background:var(--blue2)}i.main{background:var(--blue)}i.eval{background:var(--orange)}
+path.s0{stroke:var(--s0)}.s0{background:var(--s0)}path.s1{stroke:var(--s1)}.s1{background:var(--s1)}
+path.s2{stroke:var(--s2)}.s2{background:var(--s2)}path.s3{stroke:var(--s3)}.s3{background:var(--s3)}
+path.s4{stroke:var(--s4)}.s4{background:var(--s4)}path.s5{stroke:var(--s5)}.s5{background:var(--s5)}
+path.s6{stroke:var(--s6)}.s6{background:var(--s6)}path.s7{stroke:var(--s7)}.s7{background:var(--s7)}
+circle.s0,circle.s1,circle.s2,circle.s3,circle.s4,circle.s5,circle.s6,circle.s7{fill:var(--soft)}
+path.d1{stroke-dasharray:7 4}path.d2{stroke-dasharray:2 4}
 .bad{fill:var(--warn)}
 .cursor{stroke:var(--soft);stroke-width:1;visibility:hidden;pointer-events:none}
 .band{fill:var(--band)}.b1{fill:none}

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "report/chart_scale.h"
 #include "report/html_text.h"
+#include "report/memory_stack.h"
 #include "report/memory_table.h"
 #include "report/units.h"
 
@@ -21,36 +21,6 @@ constexpr double kLeft = 66;
 constexpr double kRight = 14;
 constexpr double kTop = 40;
 constexpr double kBottom = 36;
-
-// What stays for the whole step lies at the bottom, what comes and goes on top of it.
-constexpr MemoryClass kStackOrder[kMemoryClassCount] = {
-    MemoryClass::context,      MemoryClass::weights,     MemoryClass::adapters,
-    MemoryClass::optimizer,    MemoryClass::kv_cache,    MemoryClass::saved_activations,
-    MemoryClass::gradients,    MemoryClass::temporaries, MemoryClass::workspace,
-    MemoryClass::communication};
-
-int64_t total(const MemoryByClass& bytes) {
-  return std::accumulate(bytes.begin(), bytes.end(), int64_t{0});
-}
-
-std::string label_of(MemoryClass cls) {
-  std::string label(memory_class_name(cls));
-  std::replace(label.begin(), label.end(), '_', ' ');
-  return label;
-}
-
-struct AxisUnit {
-  const char* name;
-  double bytes;
-};
-
-AxisUnit axis_unit(int64_t peak) {
-  constexpr int64_t kMiB = int64_t{1} << 20;
-  if (peak < kMiB) {
-    return {"KiB", 1024.0};
-  }
-  return peak < 16 * 1024 * kMiB ? AxisUnit{"MiB", 1048576.0} : AxisUnit{"GiB", 1073741824.0};
-}
 
 struct Frame {
   double positions;
@@ -154,7 +124,7 @@ std::string tooltip_json(const MemoryReport& report, const Frame& frame,
     data["x"].push_back(std::round(frame.px(static_cast<double>(i) + 0.5) * 10) / 10);
     data["t"].push_back(
         fmt::format("{}: {}", i, i < report.order.size() ? report.order[i] : std::string()));
-    totals.push_back(format_bytes(total(report.timeline[i])));
+    totals.push_back(format_bytes(total_bytes(report.timeline[i])));
   }
   data["s"].push_back({{"n", "total"}, {"c", "all"}, {"v", std::move(totals)}});
   // The list reads from the top of the stack down, like the chart.
@@ -168,15 +138,13 @@ std::string tooltip_json(const MemoryReport& report, const Frame& frame,
       column.push_back(bytes == 0 ? "" : format_bytes(bytes));
     }
     if (used) {
-      data["s"].push_back({{"n", label_of(cls)},
+      data["s"].push_back({{"n", class_label(cls)},
                            {"c", fmt::format("c-{}", memory_class_name(cls))},
                            {"v", std::move(column)}});
     }
   }
   return json_for_script(data);
 }
-
-double percent(double part, double whole) { return whole > 0 ? 100 * part / whole : 0; }
 
 }  // namespace
 
@@ -221,7 +189,7 @@ std::string render_memory_timeline(const MemoryReport& report) {
   std::vector<int64_t> totals;
   int64_t most = 1;
   for (const MemoryByClass& live : report.timeline) {
-    totals.push_back(total(live));
+    totals.push_back(total_bytes(live));
     most = std::max(most, totals.back());
   }
   const size_t peak = static_cast<size_t>(
@@ -237,8 +205,7 @@ std::string render_memory_timeline(const MemoryReport& report) {
     const bool used = std::any_of(report.timeline.begin(), report.timeline.end(),
                                   [&](const MemoryByClass& live) { return live[c] != 0; });
     if (used) {
-      html += fmt::format("<span class=key><i class=c-{}></i>{}</span>", memory_class_name(cls),
-                          label_of(cls));
+      html += class_key(cls);
     }
   }
   html += fmt::format(
@@ -254,34 +221,17 @@ std::string render_memory_timeline(const MemoryReport& report) {
 }
 
 std::string render_peak_bars(const MemoryReport& report) {
-  const double widest = static_cast<double>(std::max<int64_t>(
-      {report.predicted_peak_bytes, report.measured_peak_bytes, report.live_at_peak(), 1}));
-  std::string predicted;
-  for (const MemoryClass cls : kStackOrder) {
-    const int64_t bytes = report.peak_by_class[static_cast<size_t>(cls)];
-    if (bytes > 0) {
-      predicted += fmt::format("<i class=c-{} style=\"width:{:.3f}%\" title=\"{}: {} ({})\"></i>",
-                               memory_class_name(cls), percent(static_cast<double>(bytes), widest),
-                               label_of(cls), format_bytes(bytes),
-                               format_share(bytes, report.predicted_peak_bytes));
-    }
-  }
-  const int64_t gaps = report.predicted_peak_bytes - report.live_at_peak();
-  if (gaps > 0) {
-    predicted +=
-        fmt::format("<i class=gaps style=\"width:{:.3f}%\" title=\"alignment and gaps: {}\"></i>",
-                    percent(static_cast<double>(gaps), widest), format_bytes(gaps));
-  }
+  const int64_t widest = std::max<int64_t>(
+      {report.predicted_peak_bytes, report.measured_peak_bytes, report.live_at_peak(), 1});
   std::string html = fmt::format(
-      "<div class=peaks><span>predicted peak</span><div class=bar>{}</div><b>{}</b><em>{} "
-      "persistent + {} arena</em>",
-      predicted, format_bytes(report.predicted_peak_bytes), format_bytes(report.persistent_bytes),
-      format_bytes(report.arena_bytes));
+      "<div class=peaks><span>predicted peak</span>{}<b>{}</b><em>{} persistent + {} arena</em>",
+      stacked_bar(report, widest), format_bytes(report.predicted_peak_bytes),
+      format_bytes(report.persistent_bytes), format_bytes(report.arena_bytes));
   if (report.measured_peak_bytes >= 0) {
     html += fmt::format(
         "<span>measured peak</span><div class=bar><i class=measured style=\"width:{:.3f}%\"></i>"
         "</div><b>{}</b><em>{}</em>",
-        percent(static_cast<double>(report.measured_peak_bytes), widest),
+        percent(static_cast<double>(report.measured_peak_bytes), static_cast<double>(widest)),
         format_bytes(report.measured_peak_bytes),
         report.measured_peak_bytes == report.predicted_peak_bytes
             ? "equal to the prediction"
@@ -311,7 +261,7 @@ std::string render_largest_values(const MemoryReport& report) {
         "<td class=wide><div class=bar><i class=c-{} style=\"width:{:.2f}%\"></i></div>"
         "<td class=life title=\"{}\"><div class=span><u style=\"left:{:.2f}%\"></u>"
         "<i class=c-{} style=\"left:{:.2f}%;width:{:.2f}%\"></i></div>\n",
-        escape_html(value->name), memory_class_name(value->cls), label_of(value->cls),
+        escape_html(value->name), memory_class_name(value->cls), class_label(value->cls),
         format_bytes(value->bytes), format_share(value->bytes, report.predicted_peak_bytes),
         memory_class_name(value->cls), percent(static_cast<double>(value->bytes), most),
         value->first < 0 ? "the whole run"

@@ -15,6 +15,32 @@ std::string compact(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+// Far more than any machine has, and a sum over the classes stays within 64 bits.
+constexpr int64_t kMostBytes = int64_t{1} << 59;
+
+int64_t whole_number(const nlohmann::json& json, int64_t low, int64_t high,
+                     const std::string& where) {
+  // A conversion from a fraction or from beyond 64 bits would be silent.
+  const bool fits = json.is_number_integer() &&
+                    (!json.is_number_unsigned() || json.get<uint64_t>() <= uint64_t{INT64_MAX});
+  const int64_t number = fits ? json.get<int64_t>() : -1;
+  if (!fits || number < low || number > high) {
+    throw FileError(
+        where, "{} where a whole number from {} to {} belongs; write the file again",
+        json.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace).substr(0, 40), low,
+        high);
+  }
+  return number;
+}
+
+int64_t bytes_of(const nlohmann::json& json, const std::string& where) {
+  return whole_number(json, 0, kMostBytes, where);
+}
+
+int position_of(const nlohmann::json& json, const std::string& where) {
+  return static_cast<int>(whole_number(json, -1, INT32_MAX - 1, where));
+}
+
 }  // namespace
 
 MemoryByClass MemoryReport::with_context() const {
@@ -80,7 +106,7 @@ Json to_json(const MemoryReport& report) {
   return json;
 }
 
-MemoryReport memory_report_from_json(const Json& json, const std::string& where) {
+MemoryReport memory_report_from_json(const nlohmann::json& json, const std::string& where) {
   const auto class_of = [&](const std::string& name) {
     const auto cls = memory_class_from_name(name);
     if (!cls) {
@@ -91,44 +117,50 @@ MemoryReport memory_report_from_json(const Json& json, const std::string& where)
   try {
     MemoryReport report;
     report.device = json.at("device").get<std::string>();
-    report.predicted_peak_bytes = json.at("predicted_peak_bytes").get<int64_t>();
-    const Json& measured = json.at("measured_peak_bytes");
-    report.measured_peak_bytes = measured.is_null() ? -1 : measured.get<int64_t>();
-    report.persistent_bytes = json.at("persistent_bytes").get<int64_t>();
-    report.arena_bytes = json.at("arena_bytes").get<int64_t>();
-    report.peak_position = json.at("peak_position").get<int>();
+    report.predicted_peak_bytes = bytes_of(json.at("predicted_peak_bytes"), where);
+    const nlohmann::json& measured = json.at("measured_peak_bytes");
+    report.measured_peak_bytes = measured.is_null() ? -1 : bytes_of(measured, where);
+    report.persistent_bytes = bytes_of(json.at("persistent_bytes"), where);
+    report.arena_bytes = bytes_of(json.at("arena_bytes"), where);
+    report.peak_position = position_of(json.at("peak_position"), where);
     for (const auto& [key, bytes] : json.at("memory").items()) {
-      report.peak_by_class[static_cast<size_t>(class_of(key))] = bytes.get<int64_t>();
+      report.peak_by_class[static_cast<size_t>(class_of(key))] = bytes_of(bytes, where);
     }
     report.context_bytes =
         std::exchange(report.peak_by_class[static_cast<size_t>(MemoryClass::context)], int64_t{0});
-    for (const Json& pass : json.at("passes")) {
+    for (const nlohmann::json& pass : json.at("passes")) {
       report.passes.push_back(
           {pass.at("name").get<std::string>(), pass.at("what").get<std::string>(),
-           pass.at("sites").get<int64_t>(), pass.at("bytes_before").get<int64_t>(),
-           pass.at("bytes_after").get<int64_t>(), pass.at("note").get<std::string>()});
+           bytes_of(pass.at("sites"), where), bytes_of(pass.at("bytes_before"), where),
+           bytes_of(pass.at("bytes_after"), where), pass.at("note").get<std::string>()});
     }
-    for (const Json& value : json.at("values")) {
-      report.values.push_back({value.at("name").get<std::string>(),
-                               value.at("bytes").get<int64_t>(), value.at("offset").get<int64_t>(),
-                               class_of(value.at("class").get<std::string>()),
-                               value.at("first_use").get<int>(), value.at("last_use").get<int>()});
+    int64_t sum = 0;
+    for (const nlohmann::json& value : json.at("values")) {
+      report.values.push_back(
+          {value.at("name").get<std::string>(), bytes_of(value.at("bytes"), where),
+           bytes_of(value.at("offset"), where), class_of(value.at("class").get<std::string>()),
+           position_of(value.at("first_use"), where), position_of(value.at("last_use"), where)});
+      sum += report.values.back().bytes;
+      if (sum > kMostBytes) {
+        throw FileError(where, "its values are more than {} bytes; write the file again",
+                        kMostBytes);
+      }
     }
     report.order = json.at("order").get<std::vector<std::string>>();
-    const Json& timeline = json.at("timeline");
+    const nlohmann::json& timeline = json.at("timeline");
     if (!timeline.empty()) {
       report.timeline.resize(report.order.size());
     }
     for (const auto& [key, column] : timeline.items()) {
-      const auto bytes = column.get<std::vector<int64_t>>();
-      if (bytes.size() != report.order.size()) {
+      if (!column.is_array() || column.size() != report.order.size()) {
         throw FileError(where,
                         "timeline of {} has {} positions and the order has {}; write the "
                         "file again",
-                        key, bytes.size(), report.order.size());
+                        key, column.size(), report.order.size());
       }
-      for (size_t i = 0; i < bytes.size(); ++i) {
-        report.timeline[i][static_cast<size_t>(class_of(key))] = bytes[i];
+      const size_t cls = static_cast<size_t>(class_of(key));
+      for (size_t i = 0; i < column.size(); ++i) {
+        report.timeline[i][cls] = bytes_of(column[i], where);
       }
     }
     return report;
@@ -137,10 +169,14 @@ MemoryReport memory_report_from_json(const Json& json, const std::string& where)
   }
 }
 
+bool alive_at_peak(const MemoryReport& report, const PlannedValue& value) {
+  return value.first <= report.peak_position && report.peak_position <= value.last;
+}
+
 std::vector<const PlannedValue*> largest_at_peak(const MemoryReport& report, size_t count) {
   std::vector<const PlannedValue*> alive;
   for (const PlannedValue& value : report.values) {
-    if (value.first <= report.peak_position && report.peak_position <= value.last) {
+    if (alive_at_peak(report, value)) {
       alive.push_back(&value);
     }
   }

@@ -58,9 +58,11 @@ nlohmann::ordered_json memory_by_class_json(const MemoryByClass& bytes);
 // left out).
 nlohmann::ordered_json to_json(const MemoryReport& report);
 
-// Reads what to_json wrote. Throws FileError naming `where` when a key is missing or mistyped, or
-// when a column's length is not that of the order.
-MemoryReport memory_report_from_json(const nlohmann::ordered_json& json, const std::string& where);
+// Reads what to_json wrote. Throws FileError naming `where` when a key is missing or mistyped, when
+// bytes are negative or their sum is over 2^59, or when a column's length is not that of the order.
+MemoryReport memory_report_from_json(const nlohmann::json& json, const std::string& where);
+
+bool alive_at_peak(const MemoryReport& report, const PlannedValue& value);
 
 // Values alive at the peak, largest first (ties by name), at most `count`.
 std::vector<const PlannedValue*> largest_at_peak(const MemoryReport& report, size_t count);

@@ -11,11 +11,6 @@
 namespace lithe {
 namespace {
 
-// The classes share one unit, so that the column can be compared at a glance.
-std::string mebibytes(int64_t bytes) {
-  return fmt::format("{:.2f} MiB", static_cast<double>(bytes) / (1024.0 * 1024.0));
-}
-
 std::string lifetime(const PlannedValue& value, const MemoryReport& report) {
   if (value.first < 0) {
     return value.last >= static_cast<int>(report.order.size()) ? "always"
@@ -75,22 +70,22 @@ std::string memory_table(const MemoryReport& report) {
   for (int c = 0; c < kMemoryClassCount; ++c) {
     const int64_t bytes = report.peak_by_class[static_cast<size_t>(c)];
     if (bytes != 0) {
-      rows.push_back({std::string(memory_class_name(static_cast<MemoryClass>(c))), mebibytes(bytes),
-                      format_share(bytes, report.predicted_peak_bytes)});
+      rows.push_back({std::string(memory_class_name(static_cast<MemoryClass>(c))),
+                      format_mebibytes(bytes), format_share(bytes, report.predicted_peak_bytes)});
     }
   }
   if (report.predicted_peak_bytes > live) {
-    rows.push_back({"alignment and gaps", mebibytes(report.predicted_peak_bytes - live),
+    rows.push_back({"alignment and gaps", format_mebibytes(report.predicted_peak_bytes - live),
                     format_share(report.predicted_peak_bytes - live, report.predicted_peak_bytes)});
   }
-  rows.push_back({"predicted peak", mebibytes(report.predicted_peak_bytes),
+  rows.push_back({"predicted peak", format_mebibytes(report.predicted_peak_bytes),
                   report.predicted_peak_bytes > 0 ? "100.0 %" : "–"});
   if (report.measured_peak_bytes >= 0) {
     rows.push_back(
-        {"measured peak", mebibytes(report.measured_peak_bytes), peak_difference(report)});
+        {"measured peak", format_mebibytes(report.measured_peak_bytes), peak_difference(report)});
   }
   if (report.context_bytes > 0) {
-    rows.push_back({"context, beside it", mebibytes(report.context_bytes), ""});
+    rows.push_back({"context, beside it", format_mebibytes(report.context_bytes), ""});
   }
   text += align_columns(rows, {Align::kLeft, Align::kRight, Align::kRight});
   text += fmt::format("  = {} persistent + {} arena\n", format_bytes(report.persistent_bytes),

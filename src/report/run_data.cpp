@@ -45,9 +45,30 @@ Json numbers_json(const NamedNumbers& numbers) {
   return json;
 }
 
-Json parse_json(const std::filesystem::path& path) {
+// A summary is a page of text, a memory report some hundred bytes a value.
+constexpr uintmax_t kMostSummaryBytes = uintmax_t{1} << 16;
+constexpr uintmax_t kMostMemoryBytes = uintmax_t{1} << 28;
+constexpr uintmax_t kMostRecipeBytes = uintmax_t{1} << 20;
+
+std::string read_bounded(const std::filesystem::path& path, uintmax_t most) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) {
+    throw FileError("read_run", "{} is no regular file; run again to write it anew", path.string());
+  }
+  const uintmax_t bytes = std::filesystem::file_size(path, error);
+  if (error || bytes > most) {
+    throw FileError("read_run", "{} has {} bytes, at most {} are read; run again to write it anew",
+                    path.string(), bytes, most);
+  }
+  return read_whole_file(path);
+}
+
+// Keeping the order of keys takes time that grows with their square.
+template <typename AnyJson>
+AnyJson parse_json(const std::filesystem::path& path, uintmax_t most) {
+  const std::string text = read_bounded(path, most);
   try {
-    return Json::parse(read_whole_file(path));
+    return AnyJson::parse(text);
   } catch (const nlohmann::json::exception& error) {
     throw FileError("read_run", "{} is damaged: {}; run again to write it anew", path.string(),
                     error.what());
@@ -60,7 +81,12 @@ RunSummary summary_from_json(const Json& json, const std::string& where) {
     summary.name = json.at("name").get<std::string>();
     summary.status = json.at("status").get<std::string>();
     summary.device = json.at("device").get<std::string>();
-    summary.seed = json.at("seed").get<uint64_t>();
+    const Json& seed = json.at("seed");
+    if (!seed.is_number_unsigned()) {
+      throw FileError("read_run", "{}: its seed is no whole number; run again to write it anew",
+                      where);
+    }
+    summary.seed = seed.get<uint64_t>();
     summary.started = json.at("started").get<std::string>();
     summary.metrics = numbers_from_json(json.at("metrics"));
     summary.times = numbers_from_json(json.at("times"));
@@ -72,6 +98,16 @@ RunSummary summary_from_json(const Json& json, const std::string& where) {
     throw FileError("read_run", "{} is no run summary: {}; run again to write it anew", where,
                     error.what());
   }
+}
+
+std::string folder_name(const std::filesystem::path& folder) {
+  const std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
+  return (path.has_filename() ? path : path.parent_path()).filename().string();  // "runs/NAME/"
+}
+
+bool has_file(const std::filesystem::path& folder, const char* name) {
+  std::error_code ignored;
+  return std::filesystem::exists(folder / name, ignored);
 }
 
 }  // namespace
@@ -128,34 +164,34 @@ Json summary_json(const RunSummary& summary, const MemoryReport* memory) {
   return json;
 }
 
-RunData read_run(const std::filesystem::path& folder) {
+RunData read_run_record(const std::filesystem::path& folder) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder, ignored)) {
     throw FileError("read_run", "{} is not a folder; give the folder of a run, runs/NAME",
                     folder.string());
   }
-  const auto has = [&](const char* name) {
-    return std::filesystem::exists(folder / name, ignored);
-  };
   RunData data;
-  data.name = std::filesystem::absolute(folder).lexically_normal().filename().string();
-  if (data.name.empty()) {  // "runs/NAME/"
-    data.name = std::filesystem::absolute(folder).lexically_normal().parent_path().filename();
+  data.name = folder_name(folder);
+  if (has_file(folder, "recipe.yaml")) {
+    data.recipe_yaml = read_bounded(folder / "recipe.yaml", kMostRecipeBytes);
   }
-  if (has("recipe.yaml")) {
-    data.recipe_yaml = read_whole_file(folder / "recipe.yaml");
-  }
-  if (has("summary.json")) {
+  if (has_file(folder, "summary.json")) {
     const std::filesystem::path path = folder / "summary.json";
-    data.summary = summary_from_json(parse_json(path), path.string());
+    data.summary = summary_from_json(parse_json<Json>(path, kMostSummaryBytes), path.string());
   }
-  if (has("metrics.jsonl")) {
+  if (has_file(folder, "memory.json")) {
+    const std::filesystem::path path = folder / "memory.json";
+    data.memory =
+        memory_report_from_json(parse_json<nlohmann::json>(path, kMostMemoryBytes), path.string());
+  }
+  return data;
+}
+
+RunData read_run(const std::filesystem::path& folder) {
+  RunData data = read_run_record(folder);
+  if (has_file(folder, "metrics.jsonl")) {
     const std::filesystem::path path = folder / "metrics.jsonl";
     data.metrics = parse_metrics(read_whole_file(path), path.string());
-  }
-  if (has("memory.json")) {
-    const std::filesystem::path path = folder / "memory.json";
-    data.memory = memory_report_from_json(parse_json(path), path.string());
   }
   return data;
 }

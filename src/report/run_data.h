@@ -55,8 +55,12 @@ std::vector<MetricLine> parse_metrics(std::string_view text, const std::string& 
 // report, predicted_peak_bytes, measured_peak_bytes (null: unknown) and `memory` by class.
 nlohmann::ordered_json summary_json(const RunSummary& summary, const MemoryReport* memory);
 
-// Reads a run folder; files that are not there yet leave their member empty. Throws FileError when
-// the folder is missing or a file in it is damaged.
+// Reads recipe, summary and memory report of a run folder; files that are not there yet leave their
+// member empty. Throws FileError when the folder is missing or a file in it is damaged or far too
+// large.
+RunData read_run_record(const std::filesystem::path& folder);
+
+// The same with the metrics of every step.
 RunData read_run(const std::filesystem::path& folder);
 
 }  // namespace lithe

@@ -14,6 +14,20 @@ std::string printable(const std::string& text) {
   return out;
 }
 
+std::string shortened(const std::string& text, int width) {
+  if (display_width(text) <= width) {
+    return text;
+  }
+  size_t end = 0;
+  for (int seen = 0; end < text.size(); ++end) {
+    seen += (static_cast<unsigned char>(text[end]) & 0xC0u) != 0x80u ? 1 : 0;
+    if (seen == width) {
+      break;
+    }
+  }
+  return text.substr(0, end) + "…";
+}
+
 std::string align_columns(const std::vector<std::vector<std::string>>& rows,
                           const std::vector<Align>& align) {
   std::vector<int> width(align.size(), 0);

@@ -16,4 +16,7 @@ std::string align_columns(const std::vector<std::vector<std::string>>& rows,
 // Control characters as '?': names come from files and must not steer the terminal.
 std::string printable(const std::string& text);
 
+// The first code points of UTF-8 text, with "…" as the last of `width` where some are left out.
+std::string shortened(const std::string& text, int width);
+
 }  // namespace lithe

@@ -9,6 +9,9 @@ namespace lithe {
 // Binary units with two decimals: "512 B", "1.50 KiB", "82.44 MiB", "7.01 GiB"; keeps the sign.
 std::string format_bytes(int64_t bytes);
 
+// Always MiB, so that a column can be compared at a glance: "1693.96 MiB".
+std::string format_mebibytes(int64_t bytes);
+
 // Two units at most: "0.35s", "12s", "3m20s", "1h02m", "2d03h"; "?" when not finite or negative.
 std::string format_duration(double seconds);
 

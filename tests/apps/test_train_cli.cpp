@@ -127,8 +127,9 @@ TEST_CASE("mistakes in a recipe end with code 2, the line and the nearest name")
 TEST_CASE("--help lists every key; --print-config can be loaded again") {
   Result r = train("--help");
   CHECK(r.code == 0);
-  for (const char* key : {"optimizer.lr", "freeze.layers", "recompute.blocks", "train.batch_size",
-                          "model.vit.hidden_size", "--dry-run", "--resume"}) {
+  for (const char* key :
+       {"optimizer.lr", "freeze.layers", "recompute.blocks", "train.batch_size",
+        "model.vit.hidden_size", "--dry-run", "--resume", "--compare", "--html"}) {
     INFO(key);
     CHECK(contains(r.output, key));
   }
@@ -218,4 +219,134 @@ TEST_CASE("what does not fit is refused before allocating, with the pass that wo
   CHECK(contains(r.output, "the largest values at the peak are"));
   CHECK(contains(r.output, "train.batch_size="));
   CHECK(!fs::exists(out));
+}
+
+namespace {
+
+// A folder with two tiny recipes, removed with it.
+class CompareFolder {
+ public:
+  CompareFolder() : path_(fs::temp_directory_path() / "lithe_test_cli_compare") {
+    fs::remove_all(path_);
+    fs::create_directories(path_);
+    write("full.yaml", "name: tiny\n");
+    write("frozen.yaml", "name: tiny\nfreeze: {layers: 0}\n");
+  }
+  CompareFolder(const CompareFolder&) = delete;
+  CompareFolder& operator=(const CompareFolder&) = delete;
+  ~CompareFolder() { fs::remove_all(path_); }
+
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  void write(const std::string& name, const std::string& more) const {
+    std::ofstream(path_ / name)
+        << "base: " << config("bench/vit_b16.yaml")
+        << "\nmodel:\n  vit: {hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2,"
+           " intermediate_size: 64, image_size: 32, num_labels: 10}\n"
+           "train: {batch_size: 8, steps: 4}\ndata: {synthetic_size: 64}\n"
+        << more;
+  }
+
+ private:
+  fs::path path_;
+};
+
+nlohmann::json json_of(const std::string& arguments) {
+  const Result r = train(arguments + " --json --device cpu", true);
+  REQUIRE(r.code == 0);
+  return nlohmann::json::parse(r.last_line());
+}
+
+}  // namespace
+
+TEST_CASE("--compare of recipes has the numbers of their dry runs") {
+  const CompareFolder folder;
+  const std::string both = folder / "full.yaml" + " " + folder / "frozen.yaml";
+  const std::string page = folder / "page.html";
+  const auto json = json_of("--compare " + both + " train.batch_size=4 --html " + page);
+  REQUIRE(json.at("runs").size() == 2);
+  const std::array<std::string, 2> files = {"full.yaml", "frozen.yaml"};
+  for (size_t i = 0; i < 2; ++i) {
+    const auto dry = json_of(folder / files[i] + " train.batch_size=4 --dry-run");
+    const auto& run = json["runs"][i];
+    CHECK(run.at("memory") == dry.at("memory"));
+    CHECK(run.at("predicted_peak_bytes") == dry.at("predicted_peak_bytes"));
+    CHECK(run.at("planned_only") == true);
+    CHECK(run.at("measured_peak_bytes").is_null());
+  }
+  CHECK(json["runs"][0]["name"] == "tiny");
+  CHECK(json["runs"][1]["name"] == "tiny (2)");
+  CHECK(json["runs"][1]["difference_bytes"].get<int64_t>() < 0);
+  CHECK(json["values_that_differ"][0]["count"].get<int64_t>() > 0);
+  CHECK(json["settings_that_differ"][0]["key"] == "freeze.layers");
+  std::ifstream in(page);
+  CHECK(contains(std::string(std::istreambuf_iterator<char>(in), {}), "tiny (2) against tiny"));
+
+  const Result r = train("--compare " + both + " --device cpu", true);
+  CHECK(r.code == 0);
+  CHECK(contains(r.output, "planned only  planned only"));
+  CHECK(!contains(r.output, "Results"));
+}
+
+TEST_CASE("--compare puts a finished run beside its recipe") {
+  const CompareFolder folder;
+  const std::string out = folder / "run";
+  REQUIRE(train(folder / "full.yaml" + " --device cpu --out " + out).code == 0);
+  const auto json = json_of("--compare " + out + " " + folder / "full.yaml");
+  const auto& run = json["runs"][0];
+  const auto& planned = json["runs"][1];
+  CHECK(run["name"] == "run");
+  CHECK(planned["name"] == "tiny");
+  CHECK(run["planned_only"] == false);
+  CHECK(planned["planned_only"] == true);
+  CHECK(run["predicted_peak_bytes"] == planned["predicted_peak_bytes"]);
+  CHECK(run["memory"] == planned["memory"]);
+  CHECK(json["values_that_differ"][0]["count"] == 0);
+  CHECK(json["settings_that_differ"].empty());
+  CHECK(run["measured_peak_bytes"].get<double>() ==
+        doctest::Approx(run["predicted_peak_bytes"].get<double>()).epsilon(0.01));
+  CHECK(run["metrics"]["steps"] == 4);
+  CHECK(run["times"].contains("step_ms_median"));
+  CHECK(planned["metrics"].empty());
+  const Result r = train("--compare " + out + " " + folder / "full.yaml" + " --device cpu", true);
+  CHECK(contains(r.output, "finished run"));
+  CHECK(contains(r.output, "planned only"));
+  CHECK(contains(r.output, "samples_per_s"));
+
+  // Overrides change recipes; folders are what they are.
+  Result refused = train("--compare " + out + " " + out + " train.batch_size=2");
+  CHECK(refused.code == 2);
+  CHECK(contains(refused.output, "train.batch_size=2"));
+  fs::remove(out + "/memory.json");
+  refused = train("--compare " + out + " " + folder / "full.yaml");
+  CHECK(refused.code == 3);
+  CHECK(contains(refused.output, "has no memory.json"));
+  std::ofstream(out + "/memory.json") << "{\"values\": [";
+  CHECK(train("--compare " + out + " " + folder / "full.yaml").code == 3);
+}
+
+TEST_CASE("--compare refuses what it cannot compare with the codes of every command") {
+  const CompareFolder folder;
+  const std::string full = folder / "full.yaml";
+  Result r = train("--compare " + full);
+  CHECK(r.code == 2);
+  CHECK(contains(r.output, "give 2 to"));
+  CHECK(train("--compare").code == 2);
+  r = train("--compare " + full + " " + folder / "missing.yaml");
+  CHECK(r.code == 3);
+  CHECK(contains(r.output, "missing.yaml"));
+  folder.write("bad.yaml", "optimizer: {lrr: 1}\n");
+  r = train("--compare " + full + " " + folder / "bad.yaml");
+  CHECK(r.code == 2);
+  CHECK(contains(r.output, "'optimizer.lr'"));
+  CHECK(train("--compare " + full + " " + full + " train.batch_sizes=2").code == 2);
+  fs::create_directories(folder / "empty");
+  r = train("--compare " + full + " " + folder / "empty");
+  CHECK(r.code == 3);
+  CHECK(contains(r.output, "has no summary.json"));
+  CHECK(train("--compare " + full + " " + full + " --device gpu").code == 2);
+  CHECK(train("--compare " + full + " " + full + " --resume").code == 2);
+  CHECK(train("--compare " + full + " " + full + " --out x").code == 2);
+  CHECK(train(full + " --html page.html").code == 2);
+  r = train("--compare " + full + " " + full + " --html " + folder / "no/such/page.html");
+  CHECK(r.code == 3);
 }
