@@ -101,6 +101,10 @@ bool decays(std::string_view name, const std::vector<std::string>& no_decay) {
                       [&](const std::string& pattern) { return glob_match(pattern, name); });
 }
 
+// A launch of fewer bytes takes longer than its work: where most of a block is frozen there is
+// little in it but biases.
+constexpr int64_t kRunBytes = int64_t{8} << 20;
+
 std::vector<GradientRun> gradient_runs(const Graph& graph,
                                        const std::vector<ParameterGradient>& gradients,
                                        UpdateOrder order) {
@@ -121,15 +125,18 @@ std::vector<GradientRun> gradient_runs(const Graph& graph,
   std::vector<GradientRun> runs;
   NodeId behind = kNoNode;
   int block = -1;
+  int64_t bytes = 0;  // of the present run
   for (size_t i = 0; i < gradients.size(); ++i) {
     const NodeId made = graph.value(gradients[i].gradient).producer;
     const NodeId ready = later(last_reader[static_cast<size_t>(gradients[i].parameter)], made);
     const int of = graph.scope_of(made).block;
-    if (i == 0 || order == UpdateOrder::each || of != block) {
+    if (i == 0 || order == UpdateOrder::each || (of != block && bytes >= kRunBytes)) {
       runs.push_back({.begin = i});
       behind = ready;
-      block = of;
+      bytes = 0;
     }
+    block = of;
+    bytes += graph.bytes(gradients[i].gradient);
     behind = later(behind, ready);
     runs.back().end = i + 1;
     runs.back().cursor = graph.next(behind);

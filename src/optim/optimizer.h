@@ -49,7 +49,8 @@ SlotId parameter_of(const Graph& graph, const ParameterGradient& p);
 enum class UpdateOrder : uint8_t {
   each,      // each behind its gradient, so that the gradient dies there
   by_block,  // those of one repeated block (Scope::block) next to each other, so that they form
-             // groups (OpDef::grouped); the block's gradients live until then
+             // groups (OpDef::grouped); the block's gradients live until then, and into the next
+             // block's where they are small
 };
 
 // Neighbours [begin, end) of a list of gradients, and the earliest place where all of them exist

@@ -23,7 +23,7 @@ std::unique_ptr<Optimizer> optimizer_of(const std::string& name) {
 // A stack of linear layers, one a block, with a head of no block in front of the loss; fp32 weights
 // with bf16 copies that the layers compute with.
 struct Stack {
-  explicit Stack(Optimizer& optimizer) {
+  explicit Stack(Optimizer& optimizer, int64_t size = kSize) {
     const auto parameter = [&](const std::string& name, const Shape& shape) {
       slots.add({.name = name,
                  .dtype = DType::f32,
@@ -33,8 +33,8 @@ struct Stack {
     };
     for (int b = 0; b <= kBlocks; ++b) {
       const std::string layer = b == kBlocks ? "head" : fmt::format("layer.{}", b);
-      parameter(layer + ".weight", {kSize, kSize});
-      parameter(layer + ".bias", {kSize});
+      parameter(layer + ".weight", {size, size});
+      parameter(layer + ".bias", {size});
     }
     const int parameters = slots.size();
     slots.add_copies(DType::bf16);
@@ -42,7 +42,7 @@ struct Stack {
       optimizer.add_state(slots, s);
     }
     g = std::make_unique<Graph>(slots);
-    x = g->input("x", DType::bf16, {4, kSize});
+    x = g->input("x", DType::bf16, {4, size});
     ValueId h = x;
     std::vector<ValueId> wanted;
     for (int b = 0; b <= kBlocks; ++b) {
@@ -54,7 +54,7 @@ struct Stack {
       h = linear(*g, h, weight, bias, Activation::tanh).y;
     }
     g->set_scope(0);
-    dy = g->input("dy", DType::bf16, {4, kSize});
+    dy = g->input("dy", DType::bf16, {4, size});
     gradients = build_gradients(*g, h, dy, wanted, add_op);
     lr = g->input("lr", DType::f32, {1});
   }
@@ -142,12 +142,19 @@ TEST_CASE("updates by block are those behind each gradient, in groups") {
       REQUIRE(out.size() == stack.gradients.size());
       results.push_back(stack.run(squares_of(out)));
       if (order == UpdateOrder::by_block) {
-        CHECK(stack.groups(name) == std::vector<int>(kBlocks + 1, 2));
+        CHECK(stack.groups(name) == std::vector<int>{2 * (kBlocks + 1)});  // all are small
       }
     }
     CHECK(results[0] == results[1]);
     CHECK(results[0].back()[0] > 0);
   }
+}
+
+TEST_CASE("a block of large gradients is a group of its own") {
+  const std::unique_ptr<Optimizer> optimizer = optimizer_of("adamw");
+  Stack stack(*optimizer, 2048);  // bf16 gradients of 8 MiB and a little
+  attach_updates(*stack.g, stack.gradients, *optimizer, {.lr = stack.lr}, UpdateOrder::by_block);
+  CHECK(stack.groups("adamw") == std::vector<int>(kBlocks + 1, 2));
 }
 
 TEST_CASE("squares measured by updates are the sums of squares of the gradients") {
@@ -159,7 +166,7 @@ TEST_CASE("squares measured by updates are the sums of squares of the gradients"
   const auto sums = attach_sum_squares(*summed.g, summed.gradients, UpdateOrder::by_block);
   attach_updates(*summed.g, summed.gradients, *optimizer, {.lr = summed.lr});
   CHECK(measured.run(squares_of(out)) == summed.run(sums));
-  CHECK(summed.groups("sum_squares") == std::vector<int>(kBlocks + 1, 2));
+  CHECK(summed.groups("sum_squares") == std::vector<int>{2 * (kBlocks + 1)});
 }
 
 TEST_CASE("updates that wait for a computed factor form one group") {
