@@ -49,6 +49,16 @@ MemoryByClass MemoryReport::with_context() const {
   return out;
 }
 
+MemoryByClass MemoryReport::most_by_class() const {
+  MemoryByClass most = peak_by_class;
+  for (const MemoryByClass& moment : timeline) {
+    for (size_t c = 0; c < most.size(); ++c) {
+      most[c] = std::max(most[c], moment[c]);
+    }
+  }
+  return most;
+}
+
 int64_t MemoryReport::live_at_peak() const {
   return std::accumulate(peak_by_class.begin(), peak_by_class.end(), int64_t{0});
 }

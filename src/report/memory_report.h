@@ -47,7 +47,9 @@ struct MemoryReport {
   std::string device;
 
   MemoryByClass with_context() const;  // peak_by_class, with context_bytes in its class
-  int64_t live_at_peak() const;        // sum of peak_by_class; the arena may be larger by gaps
+  // Each class's own most in the step, which need not be at the peak.
+  MemoryByClass most_by_class() const;
+  int64_t live_at_peak() const;  // sum of peak_by_class; the arena may be larger by gaps
 };
 
 // {"weights": bytes, ...}: all ten classes, in the order of the enum.

@@ -155,6 +155,7 @@ Json summary_json(const RunSummary& summary, const MemoryReport* memory) {
     json["measured_peak_bytes"] =
         memory->measured_peak_bytes < 0 ? Json(nullptr) : Json(memory->measured_peak_bytes);
     json["memory"] = memory_by_class_json(memory->with_context());
+    json["memory_most"] = memory_by_class_json(memory->most_by_class());
   }
   json["times"] = numbers_json(summary.times);
   json["versions"] = Json::object();

@@ -52,7 +52,8 @@ std::string metric_line_json(const MetricLine& line);
 std::vector<MetricLine> parse_metrics(std::string_view text, const std::string& where);
 
 // summary.json: name, status, device, seed, started, metrics, times, versions and, with a memory
-// report, predicted_peak_bytes, measured_peak_bytes (null: unknown) and `memory` by class.
+// report, predicted_peak_bytes, measured_peak_bytes (null: unknown), `memory` by class at the peak
+// and `memory_most`, the most of each class at any time.
 nlohmann::ordered_json summary_json(const RunSummary& summary, const MemoryReport* memory);
 
 // Reads recipe, summary and memory report of a run folder; files that are not there yet leave their
