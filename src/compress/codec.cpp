@@ -6,6 +6,7 @@
 #include "compress/saved_values.h"
 #include "recipe/nearest.h"
 #include "tensor/core/glob.h"
+#include "tensor/ops/attention.h"
 #include "tensor/ops/dropout.h"
 
 namespace lithe {
@@ -21,9 +22,9 @@ constexpr std::string_view kOriginalEdges[] = {
     "probabilities:uq0.8", "activation_output:q3.4",
     "gelu_input:q2.1",     "frozen_norm_input:top10%"};
 constexpr std::string_view kSlimFitEdges[] = {
-    "attention:int8/64",        "attention_output:int8/64",  "dropped_probabilities:regenerate",
-    "probabilities:uint8",      "activation_output:int8/64", "gelu_input:q2.1",
-    "frozen_norm_input:int4/64"};
+    "attention:int8/64",   "attention_output:derive",      "dropped_probabilities:regenerate",
+    "probabilities:uint8", "activation_output:quarter/64", "linear_input:half",
+    "gelu_input:q2.1",     "frozen_norm_input:int4/64"};
 
 // "ROLE:CODEC", "ROLE@GLOB:CODEC" or "GLOB:CODEC".
 struct Rule {
@@ -76,9 +77,16 @@ struct Rule {
 // A saved value and what shall become of it.
 struct Choice {
   SavedValue saved;
-  const Rule* rule = nullptr;
+  CodecFormat format;
   std::string refused;
 };
+
+// Whether all that backward reads it for can be derived without it.
+bool is_derivable(const Graph& g, const SavedValue& v) {
+  return std::all_of(v.readers.begin(), v.readers.end(), [&](const SavedReader& r) {
+    return g.node(r.node).op == &attention_grad_op && r.input == kAttentionGradOutput;
+  });
+}
 
 class Codec final : public Pass {
  public:
@@ -113,8 +121,7 @@ class Codec final : public Pass {
     expect_names(g);
     std::vector<Site> sites;
     for (const Choice& c : choices(g)) {
-      sites.push_back(
-          {g.name(c.saved.value), c.rule->format.name(), g.shape(c.saved.value), c.refused});
+      sites.push_back({g.name(c.saved.value), c.format.name(), g.shape(c.saved.value), c.refused});
     }
     return sites;
   }
@@ -147,8 +154,7 @@ class Codec final : public Pass {
     // What is drawn again reads its input instead, so that comes first.
     for (const bool again : {true, false}) {
       for (const Choice& c : choices(g)) {
-        const bool draws_again = c.rule->format.kind() == CodecFormat::Kind::regenerate;
-        if (draws_again != again) {
+        if ((c.format.kind() == CodecFormat::Kind::regenerate) != again) {
           continue;
         }
         if (!c.refused.empty()) {
@@ -158,7 +164,13 @@ class Codec final : public Pass {
         before += g.bytes(c.saved.value);
         after += coded_bytes(g, c);
         ++report.sites;
-        again ? regenerate(g, c.saved) : code(g, c);
+        if (again) {
+          regenerate(g, c.saved);
+        } else if (c.format.kind() == CodecFormat::Kind::derive) {
+          derive(g, c.saved);
+        } else {
+          code(g, c);
+        }
       }
     }
     g.set_cursor(kNoNode);
@@ -206,7 +218,7 @@ class Codec final : public Pass {
     }
   }
 
-  // The first rule that names a value is its own.
+  // The first rule that names a value is its own; `derive` leaves what others read too to the next.
   std::vector<Choice> choices(const Graph& g) const {
     std::vector<Choice> out;
     const std::vector<SavedValue> all = saved_values(g);
@@ -214,12 +226,22 @@ class Codec final : public Pass {
       if ((v.roles & saved_role::kStatistics) != 0) {
         continue;
       }
-      const auto rule = std::find_if(rules_.begin(), rules_.end(),
-                                     [&](const Rule& r) { return r.chooses(g, v); });
-      if (rule == rules_.end() || rule->format.kind() == CodecFormat::Kind::keep) {
+      const Rule* rule = nullptr;
+      for (const Rule& r : rules_) {
+        if (r.chooses(g, v)) {
+          rule = &r;
+          if (r.format.kind() != CodecFormat::Kind::derive || is_derivable(g, v)) {
+            break;
+          }
+        }
+      }
+      if (rule == nullptr) {
         continue;
       }
-      out.push_back({v, &*rule, refusal(g, v, rule->format, all)});
+      const CodecFormat format = rule->format.of(g.dtype(v.value));
+      if (format.kind() != CodecFormat::Kind::keep) {
+        out.push_back({v, format, refusal(g, v, format, all)});
+      }
     }
     return out;
   }
@@ -235,6 +257,9 @@ class Codec final : public Pass {
     if (format.draws() && rng_of(g) == kNoValue) {
       return "stochastic rounding draws random numbers, which a model without dropout has none of";
     }
+    if (format.kind() == CodecFormat::Kind::derive && !is_derivable(g, v)) {
+      return "is read in backward by more than attention's gradient, so it is kept and read there";
+    }
     if (format.kind() == CodecFormat::Kind::regenerate) {
       const NodeId made = g.value(v.value).producer;
       if (g.node(made).op != &dropout_op) {
@@ -249,7 +274,7 @@ class Codec final : public Pass {
   }
 
   static int64_t coded_bytes(const Graph& g, const Choice& c) {
-    return c.rule->format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value));
+    return c.format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value));
   }
 
   static ValueId rng_of(const Graph& g) {
@@ -335,13 +360,20 @@ class Codec final : public Pass {
   static void code(Graph& g, const Choice& c) {
     const ValueId value = c.saved.value;
     const NodeId made = g.value(value).producer;
-    const CodecFormat& format = c.rule->format;
+    const CodecFormat& format = c.format;
     g.set_phase(Phase::forward);
     g.set_cursor(g.next(made));
     g.set_scope(g.node(made).scope);
     const Coded coded =
         format.encode(g, value, g.name(value), format.draws() ? rng_of(g) : kNoValue);
     redirect(g, c.saved, [&] { return format.decode(g, coded); });
+  }
+
+  // Attention's gradient does without its output.
+  static void derive(Graph& g, const SavedValue& saved) {
+    for (const SavedReader& reader : saved.readers) {
+      g.replace_input(reader.node, reader.input, kNoValue);
+    }
   }
 
   // Dropout once more, of the same numbers with the same mask.
