@@ -24,7 +24,7 @@ constexpr std::string_view kOriginalEdges[] = {
 constexpr std::string_view kSlimFitEdges[] = {
     "attention:int8/64",   "attention_output:derive",      "dropped_probabilities:regenerate",
     "probabilities:uint8", "activation_output:quarter/64", "linear_input:half",
-    "gelu_input:q2.1",     "frozen_norm_input:int4/64"};
+    "gelu_input:q2.1",     "frozen_norm_input:int4/64",    "norm_input:half"};
 
 // "ROLE:CODEC", "ROLE@GLOB:CODEC" or "GLOB:CODEC".
 struct Rule {

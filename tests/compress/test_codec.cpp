@@ -84,6 +84,10 @@ TEST_CASE("slimfit keeps neither probabilities nor attention's output: codes of 
     CHECK(block.per_token() - BlockPlan(true, kSlimFit).per_token() ==
           doctest::Approx(2 * h).epsilon(1e-12));
   }
+  // A trained norm's input too, instead of int4 with its scales.
+  const BlockPlan norm(true, with_trained(kSlimFit, {"output.LayerNorm.weight"}));
+  CHECK(norm.per_token() - BlockPlan(true, kSlimFit).per_token() ==
+        doctest::Approx(2 * h - h / 2 - 2 * 2).epsilon(1e-12));
 }
 
 TEST_CASE("derive: attention's gradient reads no output, unless something else keeps it") {
