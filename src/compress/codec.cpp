@@ -74,18 +74,23 @@ struct Rule {
   }
 };
 
-// A saved value and what shall become of it.
+// A saved value, or what it is for some of its readers, and what shall become of it.
 struct Choice {
   SavedValue saved;
   CodecFormat format;
   std::string refused;
+  bool stays = false;  // other readers keep the value
 };
 
-// Whether all that backward reads it for can be derived without it.
-bool is_derivable(const Graph& g, const SavedValue& v) {
-  return std::all_of(v.readers.begin(), v.readers.end(), [&](const SavedReader& r) {
-    return g.node(r.node).op == &attention_grad_op && r.input == kAttentionGradOutput;
-  });
+// Moves the readers that can do without the value to the result: attention's gradients.
+std::vector<SavedReader> take_deriving(const Graph& g, SavedValue& v) {
+  const auto at =
+      std::stable_partition(v.readers.begin(), v.readers.end(), [&](const SavedReader& r) {
+        return g.node(r.node).op != &attention_grad_op || r.input != kAttentionGradOutput;
+      });
+  std::vector<SavedReader> out(at, v.readers.end());
+  v.readers.erase(at, v.readers.end());
+  return out;
 }
 
 class Codec final : public Pass {
@@ -132,7 +137,7 @@ class Codec final : public Pass {
     for (const Choice& c : choices(g)) {
       if (c.refused.empty()) {
         out.bytes[static_cast<size_t>(MemoryClass::saved_activations)] +=
-            coded_bytes(g, c) - g.bytes(c.saved.value);
+            coded_bytes(g, c) - plain_bytes(g, c);
         // Five of the encoding, one of each decoding.
         out.flops += static_cast<double>(g.shape(c.saved.value).numel()) *
                      static_cast<double>(5 + runs_of(g, c.saved).size());
@@ -161,7 +166,7 @@ class Codec final : public Pass {
           ++refused;
           continue;
         }
-        before += g.bytes(c.saved.value);
+        before += plain_bytes(g, c);
         after += coded_bytes(g, c);
         ++report.sites;
         if (again) {
@@ -218,29 +223,30 @@ class Codec final : public Pass {
     }
   }
 
-  // The first rule that names a value is its own; `derive` leaves what others read too to the next.
+  // The first rule that names a value is its own. Where `derive` leaves other readers, the next one
+  // is theirs: so what attention's gradient computes does not depend on what else is trained.
   std::vector<Choice> choices(const Graph& g) const {
     std::vector<Choice> out;
     const std::vector<SavedValue> all = saved_values(g);
-    for (const SavedValue& v : all) {
+    for (SavedValue v : all) {
       if ((v.roles & saved_role::kStatistics) != 0) {
         continue;
       }
-      const Rule* rule = nullptr;
-      for (const Rule& r : rules_) {
-        if (r.chooses(g, v)) {
-          rule = &r;
-          if (r.format.kind() != CodecFormat::Kind::derive || is_derivable(g, v)) {
-            break;
-          }
+      for (const Rule& rule : rules_) {
+        if (!rule.chooses(g, v)) {
+          continue;
         }
-      }
-      if (rule == nullptr) {
-        continue;
-      }
-      const CodecFormat format = rule->format.of(g.dtype(v.value));
-      if (format.kind() != CodecFormat::Kind::keep) {
-        out.push_back({v, format, refusal(g, v, format, all)});
+        const CodecFormat format = rule.format.of(g.dtype(v.value));
+        if (format.kind() == CodecFormat::Kind::derive) {
+          const SavedValue derived{v.value, v.roles, take_deriving(g, v)};
+          out.push_back({derived, format, refusal(g, derived, format, all), !v.readers.empty()});
+          if (!derived.readers.empty() && !v.readers.empty()) {
+            continue;
+          }
+        } else if (format.kind() != CodecFormat::Kind::keep) {
+          out.push_back({v, format, refusal(g, v, format, all)});
+        }
+        break;
       }
     }
     return out;
@@ -257,8 +263,8 @@ class Codec final : public Pass {
     if (format.draws() && rng_of(g) == kNoValue) {
       return "stochastic rounding draws random numbers, which a model without dropout has none of";
     }
-    if (format.kind() == CodecFormat::Kind::derive && !is_derivable(g, v)) {
-      return "is read in backward by more than attention's gradient, so it is kept and read there";
+    if (format.kind() == CodecFormat::Kind::derive && v.readers.empty()) {
+      return "is no output of fused attention; only attention's gradient does without";
     }
     if (format.kind() == CodecFormat::Kind::regenerate) {
       const NodeId made = g.value(v.value).producer;
@@ -273,6 +279,10 @@ class Codec final : public Pass {
     return format.refusal(g.dtype(v.value), g.shape(v.value));
   }
 
+  // What the choice is instead of.
+  static int64_t plain_bytes(const Graph& g, const Choice& c) {
+    return c.stays ? 0 : g.bytes(c.saved.value);
+  }
   static int64_t coded_bytes(const Graph& g, const Choice& c) {
     return c.format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value));
   }

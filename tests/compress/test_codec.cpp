@@ -76,8 +76,7 @@ TEST_CASE("slimfit keeps neither probabilities nor attention's output: codes of 
   const BlockPlan trained(true, with_trained(kSlimFit, {"output.dense.weight"}));
   CHECK(trained.per_token() - BlockPlan(true, kSlimFit).per_token() ==
         doctest::Approx(4 * h + 2 * 4 * h / 64).epsilon(1e-12));
-  // Inputs of other trained layers in bf16; attention's output is one of them, and its gradient
-  // reads what is kept.
+  // Inputs of other trained layers in bf16; attention's output is one of them.
   for (const std::string unit : {"attention.output.dense", "intermediate.dense"}) {
     CAPTURE(unit);
     const BlockPlan block(true, with_trained(kSlimFit, {unit + ".weight"}));
@@ -90,7 +89,7 @@ TEST_CASE("slimfit keeps neither probabilities nor attention's output: codes of 
         doctest::Approx(2 * h - h / 2 - 2 * 2).epsilon(1e-12));
 }
 
-TEST_CASE("derive: attention's gradient reads no output, unless something else keeps it") {
+TEST_CASE("derive: attention's gradient reads no output, whether something else keeps it or not") {
   const auto outputs_read = [](const BlockPlan& block) {
     int count = 0;
     for (const NodeId n : block.graph->order()) {
@@ -106,20 +105,25 @@ TEST_CASE("derive: attention's gradient reads no output, unless something else k
   REQUIRE(frozen.sites.size() == 1);
   CHECK(frozen.sites[0].refused.empty());
   const BlockPlan trained(true, with_trained(setting, {"attention.output.dense.weight"}));
-  CHECK(outputs_read(trained) == 1);
+  CHECK(outputs_read(trained) == 0);
   REQUIRE(trained.sites.size() == 1);
-  CHECK(trained.sites[0].refused.find("more than attention's gradient") != std::string::npos);
-  // Another rule for the same value takes over.
+  CHECK(trained.sites[0].refused.empty());
+  CHECK(trained.estimate.bytes[static_cast<size_t>(MemoryClass::saved_activations)] == 0);
+  // The next rule is for the other readers.
   setting.codec[0] = "codec.edges=[\"attention_output:derive\", \"linear_input:half\"]";
   const BlockPlan halved(true, with_trained(setting, {"attention.output.dense.weight"}));
-  REQUIRE(halved.sites.size() == 1);
-  CHECK(halved.sites[0].kind == "bf16");
-  CHECK(halved.sites[0].refused.empty());
+  CHECK(outputs_read(halved) == 0);
+  REQUIRE(halved.sites.size() == 2);
+  CHECK(halved.sites[0].kind == "derive");
+  CHECK(halved.sites[1].kind == "bf16");
+  CHECK(halved.sites[1].refused.empty());
+  CHECK(trained.saved - halved.saved ==
+        -halved.estimate.bytes[static_cast<size_t>(MemoryClass::saved_activations)]);
   // A value that attention does not make.
   setting.codec[0] = "codec.edges=[\"gelu_input:derive\"]";
   const BlockPlan other(true, setting);
   REQUIRE(other.sites.size() == 1);
-  CHECK(!other.sites[0].refused.empty());
+  CHECK(other.sites[0].refused.find("no output of fused attention") != std::string::npos);
 }
 
 TEST_CASE("half and quarter mean what a value's type makes of them") {
