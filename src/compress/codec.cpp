@@ -6,6 +6,7 @@
 #include "compress/saved_values.h"
 #include "recipe/nearest.h"
 #include "tensor/core/glob.h"
+#include "tensor/ops/attention.h"
 #include "tensor/ops/dropout.h"
 
 namespace lithe {
@@ -21,9 +22,9 @@ constexpr std::string_view kOriginalEdges[] = {
     "probabilities:uq0.8", "activation_output:q3.4",
     "gelu_input:q2.1",     "frozen_norm_input:top10%"};
 constexpr std::string_view kSlimFitEdges[] = {
-    "attention:int8/64",        "attention_output:int8/64",  "dropped_probabilities:regenerate",
-    "probabilities:uint8",      "activation_output:int8/64", "gelu_input:q2.1",
-    "frozen_norm_input:int4/64"};
+    "attention:int8/64",   "attention_output:derive",      "dropped_probabilities:regenerate",
+    "probabilities:uint8", "activation_output:quarter/64", "linear_input:half",
+    "gelu_input:q2.1",     "frozen_norm_input:int4/64",    "norm_input:half"};
 
 // "ROLE:CODEC", "ROLE@GLOB:CODEC" or "GLOB:CODEC".
 struct Rule {
@@ -73,12 +74,24 @@ struct Rule {
   }
 };
 
-// A saved value and what shall become of it.
+// A saved value, or what it is for some of its readers, and what shall become of it.
 struct Choice {
   SavedValue saved;
-  const Rule* rule = nullptr;
+  CodecFormat format;
   std::string refused;
+  bool stays = false;  // other readers keep the value
 };
+
+// Moves the readers that can do without the value to the result: attention's gradients.
+std::vector<SavedReader> take_deriving(const Graph& g, SavedValue& v) {
+  const auto at =
+      std::stable_partition(v.readers.begin(), v.readers.end(), [&](const SavedReader& r) {
+        return g.node(r.node).op != &attention_grad_op || r.input != kAttentionGradOutput;
+      });
+  std::vector<SavedReader> out(at, v.readers.end());
+  v.readers.erase(at, v.readers.end());
+  return out;
+}
 
 class Codec final : public Pass {
  public:
@@ -113,8 +126,7 @@ class Codec final : public Pass {
     expect_names(g);
     std::vector<Site> sites;
     for (const Choice& c : choices(g)) {
-      sites.push_back(
-          {g.name(c.saved.value), c.rule->format.name(), g.shape(c.saved.value), c.refused});
+      sites.push_back({g.name(c.saved.value), c.format.name(), g.shape(c.saved.value), c.refused});
     }
     return sites;
   }
@@ -125,7 +137,7 @@ class Codec final : public Pass {
     for (const Choice& c : choices(g)) {
       if (c.refused.empty()) {
         out.bytes[static_cast<size_t>(MemoryClass::saved_activations)] +=
-            coded_bytes(g, c) - g.bytes(c.saved.value);
+            coded_bytes(g, c) - plain_bytes(g, c);
         // Five of the encoding, one of each decoding.
         out.flops += static_cast<double>(g.shape(c.saved.value).numel()) *
                      static_cast<double>(5 + runs_of(g, c.saved).size());
@@ -147,18 +159,23 @@ class Codec final : public Pass {
     // What is drawn again reads its input instead, so that comes first.
     for (const bool again : {true, false}) {
       for (const Choice& c : choices(g)) {
-        const bool draws_again = c.rule->format.kind() == CodecFormat::Kind::regenerate;
-        if (draws_again != again) {
+        if ((c.format.kind() == CodecFormat::Kind::regenerate) != again) {
           continue;
         }
         if (!c.refused.empty()) {
           ++refused;
           continue;
         }
-        before += g.bytes(c.saved.value);
+        before += plain_bytes(g, c);
         after += coded_bytes(g, c);
         ++report.sites;
-        again ? regenerate(g, c.saved) : code(g, c);
+        if (again) {
+          regenerate(g, c.saved);
+        } else if (c.format.kind() == CodecFormat::Kind::derive) {
+          derive(g, c.saved);
+        } else {
+          code(g, c);
+        }
       }
     }
     g.set_cursor(kNoNode);
@@ -206,20 +223,31 @@ class Codec final : public Pass {
     }
   }
 
-  // The first rule that names a value is its own.
+  // The first rule that names a value is its own. Where `derive` leaves other readers, the next one
+  // is theirs: so what attention's gradient computes does not depend on what else is trained.
   std::vector<Choice> choices(const Graph& g) const {
     std::vector<Choice> out;
     const std::vector<SavedValue> all = saved_values(g);
-    for (const SavedValue& v : all) {
+    for (SavedValue v : all) {
       if ((v.roles & saved_role::kStatistics) != 0) {
         continue;
       }
-      const auto rule = std::find_if(rules_.begin(), rules_.end(),
-                                     [&](const Rule& r) { return r.chooses(g, v); });
-      if (rule == rules_.end() || rule->format.kind() == CodecFormat::Kind::keep) {
-        continue;
+      for (const Rule& rule : rules_) {
+        if (!rule.chooses(g, v)) {
+          continue;
+        }
+        const CodecFormat format = rule.format.of(g.dtype(v.value));
+        if (format.kind() == CodecFormat::Kind::derive) {
+          const SavedValue derived{v.value, v.roles, take_deriving(g, v)};
+          out.push_back({derived, format, refusal(g, derived, format, all), !v.readers.empty()});
+          if (!derived.readers.empty() && !v.readers.empty()) {
+            continue;
+          }
+        } else if (format.kind() != CodecFormat::Kind::keep) {
+          out.push_back({v, format, refusal(g, v, format, all)});
+        }
+        break;
       }
-      out.push_back({v, &*rule, refusal(g, v, rule->format, all)});
     }
     return out;
   }
@@ -235,6 +263,9 @@ class Codec final : public Pass {
     if (format.draws() && rng_of(g) == kNoValue) {
       return "stochastic rounding draws random numbers, which a model without dropout has none of";
     }
+    if (format.kind() == CodecFormat::Kind::derive && v.readers.empty()) {
+      return "is no output of fused attention; only attention's gradient does without";
+    }
     if (format.kind() == CodecFormat::Kind::regenerate) {
       const NodeId made = g.value(v.value).producer;
       if (g.node(made).op != &dropout_op) {
@@ -248,8 +279,12 @@ class Codec final : public Pass {
     return format.refusal(g.dtype(v.value), g.shape(v.value));
   }
 
+  // What the choice is instead of.
+  static int64_t plain_bytes(const Graph& g, const Choice& c) {
+    return c.stays ? 0 : g.bytes(c.saved.value);
+  }
   static int64_t coded_bytes(const Graph& g, const Choice& c) {
-    return c.rule->format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value));
+    return c.format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value));
   }
 
   static ValueId rng_of(const Graph& g) {
@@ -335,13 +370,20 @@ class Codec final : public Pass {
   static void code(Graph& g, const Choice& c) {
     const ValueId value = c.saved.value;
     const NodeId made = g.value(value).producer;
-    const CodecFormat& format = c.rule->format;
+    const CodecFormat& format = c.format;
     g.set_phase(Phase::forward);
     g.set_cursor(g.next(made));
     g.set_scope(g.node(made).scope);
     const Coded coded =
         format.encode(g, value, g.name(value), format.draws() ? rng_of(g) : kNoValue);
     redirect(g, c.saved, [&] { return format.decode(g, coded); });
+  }
+
+  // Attention's gradient does without its output.
+  static void derive(Graph& g, const SavedValue& saved) {
+    for (const SavedReader& reader : saved.readers) {
+      g.replace_input(reader.node, reader.input, kNoValue);
+    }
   }
 
   // Dropout once more, of the same numbers with the same mask.

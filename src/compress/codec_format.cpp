@@ -34,10 +34,8 @@ bool parse_fixed(std::string_view text, FixedPointAttrs& out) {
   return integer >= 0 && fraction >= 0 && (bits == 4 || bits == 8);
 }
 
-// "int8", "int4/32", "int8/row"
-bool parse_quantized(std::string_view text, QuantizeAttrs& out) {
-  out.bits = text[3] == '4' ? 4 : 8;
-  const std::string_view group = text.substr(4);
+// Behind a codec's name: "", "/32" or "/row".
+bool parse_group(std::string_view group, QuantizeAttrs& out) {
   if (group.empty()) {
     return true;
   }
@@ -54,6 +52,8 @@ bool parse_quantized(std::string_view text, QuantizeAttrs& out) {
 CodecFormat::CodecFormat(const std::string& text, const Options& options, std::string_view where)
     : name_(text) {
   bool known = true;
+  quantize_.scale = options.scales;
+  quantize_.stochastic = options.stochastic;
   if (text == "keep") {
     kind_ = Kind::keep;
   } else if (text == "uint8") {
@@ -61,17 +61,23 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
     fixed_.unit = true;
   } else if (text == "regenerate") {
     kind_ = Kind::regenerate;
+  } else if (text == "derive") {
+    kind_ = Kind::derive;
+  } else if (text == "half") {
+    kind_ = Kind::half;
   } else if (text == "bf16" || text == "fp16" || text == "fp32") {
     kind_ = Kind::cast;
     cast_ = *dtype_from_name(text);
+  } else if (text.starts_with("quarter")) {
+    kind_ = Kind::quarter;
+    known = parse_group(std::string_view(text).substr(7), quantize_);
   } else if (text.starts_with("q") || text.starts_with("uq")) {
     kind_ = Kind::fixed_point;
     known = parse_fixed(text, fixed_);
   } else if (text.starts_with("int8") || text.starts_with("int4")) {
     kind_ = Kind::quantized;
-    quantize_.scale = options.scales;
-    quantize_.stochastic = options.stochastic;
-    known = parse_quantized(text, quantize_);
+    quantize_.bits = text[3] == '4' ? 4 : 8;
+    known = parse_group(std::string_view(text).substr(4), quantize_);
   } else if (text.starts_with("top") && text.ends_with("%")) {
     kind_ = Kind::top_k;
     share_ = number_of(std::string_view(text).substr(3, text.size() - 4), 1, 100);
@@ -83,9 +89,24 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
     throw UsageError(where,
                      "'{}' is no codec; give keep, int8 or int4 (int4/32: a scale for each 32, "
                      "int8/row), q3.4 or uq0.8 (bits before and behind the point, 4 or 8 with the "
-                     "sign), uint8, bf16, fp16, fp32, top10% or regenerate",
+                     "sign), uint8, bf16, fp16, fp32, half, quarter, top10%, regenerate or derive",
                      text);
   }
+}
+
+CodecFormat CodecFormat::of(DType dtype) const {
+  const bool is_short = dtype_bits(dtype) <= 16;
+  CodecFormat out = *this;
+  if (kind_ == Kind::half) {
+    out.kind_ = is_short ? Kind::keep : Kind::cast;
+    out.cast_ = DType::bf16;
+    out.name_ = is_short ? "keep" : "bf16";
+  } else if (kind_ == Kind::quarter) {
+    out.kind_ = Kind::quantized;
+    out.quantize_.bits = is_short ? 4 : 8;
+    out.name_ = fmt::format("int{}{}", out.quantize_.bits, name_.substr(7));
+  }
+  return out;
 }
 
 std::string CodecFormat::refusal(DType dtype, const Shape& shape) const {
@@ -96,7 +117,7 @@ std::string CodecFormat::refusal(DType dtype, const Shape& shape) const {
     return fmt::format("is a scalar; {} wants rows", name_);
   }
   const int64_t full = byte_size(dtype, shape);
-  if (kind_ != Kind::regenerate && bytes(dtype, shape) > full) {
+  if (bytes(dtype, shape) > full) {
     return fmt::format("{} takes {} bytes, the value itself {}", name_, bytes(dtype, shape), full);
   }
   return {};
@@ -123,6 +144,9 @@ int64_t CodecFormat::bytes(DType dtype, const Shape& shape) const {
       return byte_size(dtype, kept) + byte_size(DType::i32, kept);
     }
     case Kind::regenerate:
+    case Kind::derive:
+    case Kind::half:
+    case Kind::quarter:
       break;
   }
   return 0;
@@ -152,6 +176,9 @@ Coded CodecFormat::encode(Graph& g, ValueId v, std::string_view site, ValueId rn
     }
     case Kind::keep:
     case Kind::regenerate:
+    case Kind::derive:
+    case Kind::half:
+    case Kind::quarter:
       throw GraphError("codec", "{} stores nothing of its own", name_);
   }
   return out;
@@ -170,6 +197,9 @@ ValueId CodecFormat::decode(Graph& g, const Coded& coded) const {
                     TopKGradAttrs{coded.shape.back()});
     case Kind::keep:
     case Kind::regenerate:
+    case Kind::derive:
+    case Kind::half:
+    case Kind::quarter:
       break;
   }
   throw GraphError("codec", "{} stores nothing of its own", name_);

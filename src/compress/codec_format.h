@@ -25,6 +25,9 @@ class CodecFormat {
     cast,         // bf16, fp16, fp32
     top_k,        // top10%: that share of each row by magnitude, the rest zeros
     regenerate,   // dropout again of its own saved input
+    derive,       // nothing: attention's gradient derives what it needs of its output
+    half,         // 16 bits a number: bf16, or as it is where it has no more
+    quarter,      // a quarter of the value's bits: int8, of 16 bits int4; quarter/32
   };
   // For all of an instance's quantized values.
   struct Options {
@@ -38,7 +41,10 @@ class CodecFormat {
   Kind kind() const { return kind_; }
   const std::string& name() const { return name_; }
   bool draws() const { return kind_ == Kind::quantized && quantize_.stochastic; }
-  // Why a value of this shape and type cannot be coded so, or "".
+  // `half` and `quarter` as what they mean for a value's type; others as they are.
+  CodecFormat of(DType dtype) const;
+  // The following are for what of() returns. Why a value of this shape and type cannot be coded so,
+  // or "".
   std::string refusal(DType dtype, const Shape& shape) const;
   int64_t bytes(DType dtype, const Shape& shape) const;  // of the coded form
   // Both ways emit at the graph's cursor. `site` names the value, for random numbers of its own;

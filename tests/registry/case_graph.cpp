@@ -115,6 +115,9 @@ CaseGraph build_case(const Case& c, const BuildOptions& options) {
       built.gradients[i] = p.gradient;
       g.mark_output(p.gradient, fmt::format("gradient.{}", i));
     }
+    if (c.rewrite) {
+      c.rewrite(g);
+    }
     verify(g, "gradients");
   }
   return built;

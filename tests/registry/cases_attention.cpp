@@ -21,22 +21,37 @@ void add_mask_and_rng(std::vector<Input>& inputs, const Shape& k, const Attentio
   }
 }
 
-// The backward pass alone. The log-sum-exp is no true one; above 0.5, it keeps the probabilities
-// within what fp16 holds.
+// Backward does without attention's output.
+void drop_output(Graph& g) {
+  for (const NodeId n : g.order()) {
+    if (g.node(n).op == &attention_grad_op) {
+      g.replace_input(n, kAttentionGradOutput, kNoValue);
+    }
+  }
+}
+
+// The backward pass alone; `derives` without attention's output. The log-sum-exp is no true one;
+// above 0.5, it keeps the probabilities within what fp16 holds.
 void add_gradient_case(std::vector<Case>& cases, const char* name, const Shape& q, const Shape& k,
-                       const AttentionGradAttrs& attrs, bool masked) {
+                       const AttentionGradAttrs& attrs, bool masked, bool derives = false) {
   std::vector<Input> inputs(6, {.shape = q});
   inputs[1].shape = inputs[2].shape = k;
   inputs[4] = {.shape = {q[0], q[2], q[1]}, .fill = Fill::positive, .widened = true};
+  if (derives) {
+    inputs.erase(inputs.begin() + kAttentionGradOutput);
+  }
   add_mask_and_rng(inputs, k, attrs.forward, masked);
   cases.push_back({.op = &attention_grad_op,
-                   .name = fmt::format("{} {} {} {}", name, q, k, describe(attrs.forward, masked)),
+                   .name = fmt::format("{}{} {} {} {}", name, derives ? " no output" : "", q, k,
+                                       describe(attrs.forward, masked)),
                    .inputs = inputs,
-                   .build = [attrs, masked](Graph& g, std::span<const ValueId> in) {
-                     const ValueId mask = masked ? in[6] : kNoValue;
+                   .build = [attrs, masked, derives](Graph& g, std::span<const ValueId> in) {
+                     const size_t lse = derives ? 3 : 4;
+                     const ValueId given = derives ? kNoValue : in[3];
+                     const ValueId mask = masked ? in[lse + 2] : kNoValue;
                      const ValueId rng = attrs.forward.dropout > 0 ? in.back() : kNoValue;
-                     const std::array<ValueId, 8> all = {in[0], in[1], in[2], in[3],
-                                                         in[4], in[5], mask,  rng};
+                     const std::array<ValueId, 8> all = {in[0],   in[1],       in[2], given,
+                                                         in[lse], in[lse + 1], mask,  rng};
                      const NodeId n = g.emit_node(attention_grad_op, all, attrs);
                      std::vector<ValueId> out;
                      for (int i = 0; i < g.node(n).output_count; ++i) {
@@ -77,7 +92,10 @@ void add_packed_gradients(std::vector<Case>& cases) {
       {{1, 129, 1, 256}, {.scale = 0.06}, true},
   };
   for (const Size& s : sizes) {
-    add_gradient_case(cases, "packed", s.q, s.q, {.forward = s.attrs, .packed = true}, s.masked);
+    for (const bool derives : {false, true}) {
+      add_gradient_case(cases, "packed", s.q, s.q, {.forward = s.attrs, .packed = true}, s.masked,
+                        derives);
+    }
   }
 }
 
@@ -103,8 +121,11 @@ void add_partial_gradients(std::vector<Case>& cases) {
   };
   for (const Size& s : sizes) {
     for (const Wanted& w : wanted) {
-      add_gradient_case(cases, w.name, s.q, s.k,
-                        {.forward = s.attrs, .dq = w.dq, .dk = w.dk, .dv = w.dv}, s.masked);
+      for (const bool derives : {false, true}) {
+        add_gradient_case(cases, w.name, s.q, s.k,
+                          {.forward = s.attrs, .dq = w.dq, .dk = w.dk, .dv = w.dv}, s.masked,
+                          derives);
+      }
     }
   }
 }
@@ -174,6 +195,7 @@ void add_attention_cases(std::vector<Case>& cases) {
   for (const Size& s : sizes) {
     std::vector<Input> inputs = {{.shape = s.q}, {.shape = s.k}, {.shape = s.k}};
     add_mask_and_rng(inputs, s.k, s.attrs, s.masked);
+    const size_t at = cases.size();
     cases.push_back(
         {.op = &attention_op,
          .name = fmt::format("{} {} {}", s.q, s.k, describe(s.attrs, s.masked)),
@@ -183,6 +205,10 @@ void add_attention_cases(std::vector<Case>& cases) {
            const ValueId rng = attrs.dropout > 0 ? in.back() : kNoValue;
            return std::vector<ValueId>{attention(g, in[0], in[1], in[2], attrs, mask, rng)};
          }});
+    Case derived = cases[at];
+    derived.name += " no output";
+    derived.rewrite = drop_output;
+    cases.push_back(std::move(derived));
   }
   add_packed_gradients(cases);
   add_partial_gradients(cases);

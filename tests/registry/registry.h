@@ -41,6 +41,8 @@ struct Case {
   // Emits the op; returns the outputs to compare. The first one is differentiated.
   std::function<std::vector<ValueId>(Graph&, std::span<const ValueId>)> build;
   bool halves = true;  // whether bf16 and fp16 are run too
+  // What a pass would do to the graph with its gradients; may be empty.
+  std::function<void(Graph&)> rewrite = nullptr;
 };
 
 // A family's cases: at least eight shapes an op, with sizes of 1, odd sizes, broadcasts and empty

@@ -75,11 +75,18 @@ void infer_packed(InferContext& c, const AttentionGradAttrs& attrs) {
 }
 
 void infer_attention_grad(InferContext& c) {
-  c.expect_inputs(6, 8);
+  c.expect_inputs(3, 8);
   const auto attrs = c.attr<AttentionGradAttrs>();
   expect_operands(c, attrs.forward, 6, 7);
-  c.expect_same_dtype(0, 3);
-  c.expect_shape(3, c.shape(0), "out");
+  for (const int i : {4, 5}) {
+    if (!c.has(i)) {
+      c.fail("input {} is missing; it needs the log-sum-exp and dout", i);
+    }
+  }
+  if (c.has(3)) {
+    c.expect_same_dtype(0, 3);
+    c.expect_shape(3, c.shape(0), "out");
+  }
   c.expect_shape(4, statistics_shape(c.shape(0)), "the log-sum-exp");
   c.expect_same_dtype(0, 5);
   c.expect_shape(5, c.shape(0), "dout");
@@ -204,17 +211,19 @@ int64_t workspace_attention_grad(const Graph& g, NodeId n, DeviceKind device) {
     if (!attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)) {
       return g.bytes(g.in(n, 4));  // dO · O, as many as the log-sum-exp
     }
-    const bool drops = attrs.forward.dropout > 0;
+    const bool queries_first = attrs.dq || g.in(n, 3) == kNoValue;
+    const bool shares_mask = attrs.forward.dropout > 0 && queries_first && (attrs.dk || attrs.dv);
     return attention_blocks::on_warpgroups(dtype, q[3])
                ? attention_blocks::statistics_bytes(q) +
-                     attention_blocks::mask_bytes(q, k, drops && attrs.dq && (attrs.dk || attrs.dv))
+                     attention_blocks::mask_bytes(q, k, shares_mask)
                : attention_blocks::BackwardSplit(q, k, dtype, attrs.dq).workspace_bytes();
   }
   const AttentionTiles tiles = tiles_of(g, n);
   const int64_t size = dtype == DType::f64 ? 8 : 4;
   const bool half = dtype == DType::bf16 || dtype == DType::f16;
-  const int64_t wide = half && g.attr<AttentionGradAttrs>(n).dq ? tiles.wide_dq_elements() : 0;
-  return checked_mul(checked_add(wide, omp_get_max_threads() * tiles.backward_elements()), size);
+  int64_t shared = half && g.attr<AttentionGradAttrs>(n).dq ? tiles.wide_dq_elements() : 0;
+  shared += g.in(n, 3) == kNoValue ? tiles.row_sum_elements() : 0;
+  return checked_mul(checked_add(shared, omp_get_max_threads() * tiles.backward_elements()), size);
 }
 
 }  // namespace

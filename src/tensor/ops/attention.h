@@ -22,12 +22,15 @@ struct AttentionAttrs {
 ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
                   ValueId key_mask = kNoValue, ValueId rng = kNoValue);
 
-// attention_op: (q, k, v, key_mask?, rng?) -> (out, log-sum-exp). attention_grad_op: (q, k, v, out,
-// log-sum-exp, dout, key_mask?, rng?) -> those of dq, dk, dv that its attributes ask for, in this
-// order; packed, one [B, T, 3, N, D] that holds a token's dq, dk and dv side by side, as one
-// product with the joined projections wants them. Packing needs all three, as many key heads as
+// attention_op: (q, k, v, key_mask?, rng?) -> (out, log-sum-exp). attention_grad_op: (q, k, v,
+// out?, log-sum-exp, dout, key_mask?, rng?) -> those of dq, dk, dv that its attributes ask for, in
+// this order. The gradient of the scores is P ∘ (dP - delta) with delta = rowsum(dout ∘ out);
+// without `out`, delta = rowsum(P ∘ dP) / rowsum(P), the same where the log-sum-exp fits q and k,
+// for more time. Packed, one [B, T, 3, N, D] that holds a token's dq, dk and dv side by side, as
+// one product with the joined projections wants them. Packing needs all three, as many key heads as
 // query heads and as many keys as queries, else ShapeError.
 extern const OpDef attention_op, attention_grad_op;
+inline constexpr int kAttentionGradOutput = 3;  // the place of `out`, which may be absent
 
 struct AttentionGradAttrs {
   AttentionAttrs forward;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tensor/ops/attention_backward_cuda.h"
+#include "tensor/ops/attention_derive_cuda.h"
 
 namespace lithe::attention_cuda_kernels {
 
@@ -155,9 +156,16 @@ void launch_backward(const KernelArgs& args, const Geometry& geometry) {
   params.statistics = reinterpret_cast<const float2*>(workspace);
   params.slots = reinterpret_cast<float4*>(workspace + split.statistics_floats);
 
-  launch_statistics<T>(args, geometry, reinterpret_cast<float2*>(workspace),
-                       static_cast<int>(split.query_blocks * split.block.queries));
+  auto* const statistics = reinterpret_cast<float2*>(workspace);
+  const auto padded_queries = static_cast<int>(split.query_blocks * split.block.queries);
+  const bool derives = args.in[3].data == nullptr;
+  if (!derives) {
+    launch_statistics<T>(args, geometry, statistics, padded_queries);
+  }
   attention_blocks::dispatch_dim<sizeof(T)>(geometry.dim, [&]<int kDim>() {
+    if (derives) {
+      launch_derived_statistics<Product, kDim>(args, geometry, statistics, padded_queries);
+    }
     launch_backward_blocks<Product, kDim>(args, params, device::blocks_for(split.blocks, 1));
     const int64_t tiles = split.batch * split.heads * split.query_blocks;
     if (params.to.dq != nullptr && split.parts > 1 && tiles > 0) {

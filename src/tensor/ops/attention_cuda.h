@@ -66,6 +66,12 @@ struct Geometry {
   }
 };
 
+// Of the four lanes that share a row of a fragment.
+__device__ inline float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
 // Throws ShapeError where a kernel's 32-bit sizes do not reach.
 Geometry geometry_of(const KernelArgs& args, const AttentionAttrs& attrs, size_t mask, size_t rng);
 

@@ -44,9 +44,9 @@ template <typename T, typename A = acc_t<T>>
 class Backward {
  public:
   // `wide_dq` takes dq in the type of the sums where several tiles of keys add to it, in rows
-  // `wide_row` apart.
+  // `wide_row` apart; `row_sums` [B, N, T, 2] is for delta where there is no output.
   Backward(const KernelArgs& args, const AttentionTiles& t, const Masks& masks, A* wide_dq,
-           int64_t wide_row)
+           int64_t wide_row, A* row_sums)
       : t_(t),
         masks_(masks),
         q_(args.in[0].as<const T>()),
@@ -58,20 +58,20 @@ class Backward {
         to_(args),
         wide_dq_(wide_dq),
         wide_row_(wide_row),
+        row_sums_(row_sums),
         scale_(static_cast<A>(args.attr<AttentionGradAttrs>().forward.scale)) {}
 
   // One key head and all queries of the heads that share it.
   void run(int64_t b, int64_t kv_head, const Buffers<A>& w) const {
+    if (out_ == nullptr) {
+      sum_rows(b, kv_head, w);
+    }
     const int64_t row = t_.kv_heads * t_.dim;
     for (int64_t key = 0; key < t_.keys; key += t_.tile_keys) {
       const int64_t n = std::min(t_.tile_keys, t_.keys - key);
       const int64_t at = (b * t_.keys + key) * row + kv_head * t_.dim;
-      tile::transpose(k_ + at, row, n, t_.dim, w.keys_t, t_.tile_keys);
-      tile::transpose(v_ + at, row, n, t_.dim, w.values_t, t_.tile_keys);
+      pack_keys(b, key, n, at, w);
       attention_rows::pack(k_ + at, row, n, t_.dim, t_.padded_dim, w.keys);
-      if (masks_.key_mask != nullptr) {
-        masks_.key_bias(b, key, n, w.bias);
-      }
       std::fill_n(w.dk, n * t_.padded_dim, A(0));
       std::fill_n(w.dv, n * t_.padded_dim, A(0));
       for (int64_t head = kv_head * t_.group; head < (kv_head + 1) * t_.group; ++head) {
@@ -90,6 +90,78 @@ class Backward {
   }
 
  private:
+  // The keys [key, key + n) and their values, whose first element is at `at`.
+  void pack_keys(int64_t b, int64_t key, int64_t n, int64_t at, const Buffers<A>& w) const {
+    const int64_t row = t_.kv_heads * t_.dim;
+    tile::transpose(k_ + at, row, n, t_.dim, w.keys_t, t_.tile_keys);
+    tile::transpose(v_ + at, row, n, t_.dim, w.values_t, t_.tile_keys);
+    if (masks_.key_mask != nullptr) {
+      masks_.key_bias(b, key, n, w.bias);
+    }
+  }
+
+  // A sweep of its own over the keys for rowsum(P) and rowsum(P ∘ dP) of each query.
+  void sum_rows(int64_t b, int64_t kv_head, const Buffers<A>& w) const {
+    const int64_t row = t_.heads * t_.dim;
+    const int64_t pd = t_.padded_dim;
+    std::fill_n(sums_of(b, kv_head * t_.group, 0), 2 * t_.group * t_.queries, A(0));
+    for (int64_t key = 0; key < t_.keys; key += t_.tile_keys) {
+      const int64_t n = std::min(t_.tile_keys, t_.keys - key);
+      pack_keys(b, key, n, ((b * t_.keys + key) * t_.kv_heads + kv_head) * t_.dim, w);
+      for (int64_t head = kv_head * t_.group; head < (kv_head + 1) * t_.group; ++head) {
+        for (int64_t begin = 0; begin < t_.queries; begin += t_.block_queries) {
+          const int64_t rows = std::min(t_.block_queries, t_.queries - begin);
+          const int64_t count = std::min(n, masks_.visible(begin + rows - 1) - key);
+          if (count <= 0) {
+            continue;
+          }
+          const int64_t at = (b * t_.queries + begin) * row + head * t_.dim;
+          attention_rows::pack(q_ + at, row, rows, t_.dim, pd, w.queries);
+          attention_rows::pack(dout_ + at, row, rows, t_.dim, pd, w.dout);
+          multiply(rows, tile::padded<A>(count), w);
+          for (int64_t r = 0; r < rows; ++r) {
+            const int64_t seen = std::clamp<int64_t>(masks_.visible(begin + r) - key, 0, count);
+            sum_row(b, head, begin + r, key, seen, tile::padded<A>(count), w.p + r * t_.tile_keys,
+                    w.ds + r * t_.tile_keys, w);
+          }
+        }
+      }
+    }
+  }
+  A* sums_of(int64_t b, int64_t head, int64_t t) const {
+    return row_sums_ + 2 * ((b * t_.heads + head) * t_.queries + t);
+  }
+  void sum_row(int64_t b, int64_t head, int64_t t, int64_t key, int64_t seen, int64_t width, A* p,
+               const A* dp, const Buffers<A>& w) const {
+    logarithms(b, head, t, seen, width, p, w);
+    const A* keep = w.keep;
+    if (masks_.drops) {
+      masks_.keep(b, head, t, key, width, w.keep);
+    }
+    const bool drops = masks_.drops;
+    A weight = 0;
+    A weighted = 0;
+#pragma omp simd reduction(+ : weight, weighted)
+    for (int64_t s = 0; s < width; ++s) {
+      const A probability = vec::exp(p[s]);
+      weight += probability;
+      weighted += s < seen ? probability * (drops ? dp[s] * keep[s] : dp[s]) : A(0);
+    }
+    A* const sums = sums_of(b, head, t);
+    sums[0] += weight;
+    sums[1] += weighted;
+  }
+
+  // Scores and dO Vᵀ of a block of queries.
+  void multiply(int64_t rows, int64_t width, const Buffers<A>& w) const {
+    const int64_t ld = t_.tile_keys;
+    const int64_t pd = t_.padded_dim;
+    tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.queries, pd, 1}, w.keys_t, ld, w.p,
+                      ld);
+    tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.dout, pd, 1}, w.values_t, ld, w.ds,
+                      ld);
+  }
+
   void unpack(const A* from, int64_t rows, int64_t stride, T* to) const {
     const int64_t dim = t_.dim;
     for (int64_t r = 0; r < rows; ++r) {
@@ -123,12 +195,14 @@ class Backward {
     attention_rows::pack(dout_ + at, row, rows, t_.dim, pd, w.dout);
     // All rows at once, so that their cache misses overlap.
     for (int64_t r = 0; r < rows; ++r) {
-      w.delta[r] = dot(at + r * row, w.dout + r * pd);
+      if (out_ != nullptr) {
+        w.delta[r] = dot(at + r * row, w.dout + r * pd);
+      } else {
+        const A* const sums = sums_of(b, head, begin + r);
+        w.delta[r] = sums[0] > 0 ? sums[1] / sums[0] : A(0);
+      }
     }
-    tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.queries, pd, 1}, w.keys_t, ld, w.p,
-                      ld);
-    tile::gemm<false>(rows, width, t_.dim, tile::Strided<A>{w.dout, pd, 1}, w.values_t, ld, w.ds,
-                      ld);
+    multiply(rows, width, w);
     for (int64_t t = begin; t < end; ++t) {
       const int64_t r = t - begin;
       const int64_t seen = std::clamp<int64_t>(masks_.visible(t) - key, 0, count);
@@ -159,16 +233,15 @@ class Backward {
     return sum;
   }
 
-  // From scores p and dO vᵀ in ds: the probabilities (with dropout) and the gradient of the scores.
-  void row_gradient(int64_t b, int64_t head, int64_t t, int64_t key, int64_t seen, int64_t width,
-                    A delta, A* p, A* ds, const Buffers<A>& w) const {
+  // Of the probabilities, from scores p; hides all where the query sees nothing.
+  void logarithms(int64_t b, int64_t head, int64_t t, int64_t& seen, int64_t width, A* p,
+                  const Buffers<A>& w) const {
     const A lse = lse_[(b * t_.heads + head) * t_.queries + t];
     if (lse == kHidden<A>) {
       seen = 0;
     }
     const A scale = scale_;
     const A* bias = w.bias;
-    const A* keep = w.keep;
     if (masks_.key_mask != nullptr) {
 #pragma omp simd
       for (int64_t s = 0; s < width; ++s) {
@@ -180,6 +253,14 @@ class Backward {
         p[s] = s < seen ? p[s] * scale - lse : kHidden<A>;
       }
     }
+  }
+
+  // From scores p and dO vᵀ in ds: the probabilities (with dropout) and the gradient of the scores.
+  void row_gradient(int64_t b, int64_t head, int64_t t, int64_t key, int64_t seen, int64_t width,
+                    A delta, A* p, A* ds, const Buffers<A>& w) const {
+    logarithms(b, head, t, seen, width, p, w);
+    const A scale = scale_;
+    const A* keep = w.keep;
     if (masks_.drops) {
       masks_.keep(b, head, t, key, width, w.keep);
 #pragma omp simd
@@ -226,6 +307,7 @@ class Backward {
   AttentionGradients<T> to_;
   A* wide_dq_;
   int64_t wide_row_;
+  A* row_sums_;
   A scale_;
 };
 
@@ -253,7 +335,12 @@ void attention_grad_cpu(const KernelArgs& args) {
     if (attrs.dq && tiles.keys == 0) {  // packed, there are no queries either
       std::fill_n(to.dq, args.out[0].numel(), T(0.0f));
     }
-    const Backward<T> backward(args, tiles, masks, wide_dq, wide_row);
+    A* row_sums = nullptr;
+    if (args.in[3].data == nullptr) {
+      row_sums = workspace;
+      workspace += tiles.row_sum_elements();
+    }
+    const Backward<T> backward(args, tiles, masks, wide_dq, wide_row, row_sums);
     const int64_t tasks = tiles.batch * tiles.kv_heads;
     const int64_t each = tiles.backward_elements();
     // A task owns its key head's dk and dv and its query heads' dq, so who runs it does not matter.

@@ -14,20 +14,21 @@ struct PlainBackward {
   const T* q = nullptr;
   const T* k = nullptr;
   const T* v = nullptr;
-  const T* out = nullptr;
+  const T* out = nullptr;  // null: delta is derived
   const A* lse = nullptr;
   const T* dout = nullptr;
-  A* delta = nullptr;  // [B, N, T]: dO · O
+  A* delta = nullptr;  // [B, N, T], see attention.h
   AttentionGradients<T> to{};
   int64_t query_rows = 0;  // B * N * T
   int64_t key_rows = 0;    // B * K * S
 
-  // The probability of [b, head, t, s], with dropout in `kept`, and the gradient of its score.
-  struct Pair {
-    A kept = 0;
-    A ds = 0;
+  // The probability of [b, head, t, s] and its gradient; dropout scales both by `keep`.
+  struct Weight {
+    A probability = 0;
+    A keep = 0;
+    A dp = 0;
   };
-  __device__ Pair pair(int64_t b, int head, int t, int s, const Draw& draw) const {
+  __device__ Weight weight(int64_t b, int head, int t, int s, const Draw& draw) const {
     const Geometry& geo = geometry;
     const int64_t row = (b * geo.heads + head) * geo.queries + t;
     const A of_row = lse[row];
@@ -42,8 +43,18 @@ struct PlainBackward {
     if (geo.dropout.rng != nullptr) {
       keep = geo.keeps(draw, b, head, t, s) ? static_cast<A>(geo.dropout.kept_scale) : A(0);
     }
-    const A dp = dot<A>(dout + at, v + from, geo.dim) * keep;
-    return {probability * keep, probability * (dp - delta[row]) * scale};
+    return {probability, keep, dot<A>(dout + at, v + from, geo.dim) * keep};
+  }
+  // The probability with dropout, and the gradient of its score.
+  struct Pair {
+    A kept = 0;
+    A ds = 0;
+  };
+  __device__ Pair pair(int64_t b, int head, int t, int s, const Draw& draw) const {
+    const Weight own = weight(b, head, t, s, draw);
+    const A of_row = delta[(b * geometry.heads + head) * geometry.queries + t];
+    return {own.probability * own.keep,
+            own.probability * (own.dp - of_row) * static_cast<A>(geometry.scale)};
   }
 };
 
@@ -60,14 +71,33 @@ __global__ void __launch_bounds__(kPlainThreads) plain_delta_kernel(const PlainB
   if (row >= p.query_rows) {
     return;
   }
-  const int64_t at =
-      geo.query_at(row / geo.queries / geo.heads, row % geo.queries, row / geo.queries % geo.heads);
+  const auto t = static_cast<int>(row % geo.queries);
+  const auto head = static_cast<int>(row / geo.queries % geo.heads);
+  const int64_t b = row / geo.queries / geo.heads;
+  const auto lane = static_cast<int>(threadIdx.x % 32);
+  if (p.out == nullptr) {
+    const Draw draw(geo.dropout);
+    A total = 0;
+    A weighted = 0;
+    for (int s = lane; s < geo.visible(t); s += 32) {
+      const auto own = p.weight(b, head, t, s, draw);
+      total += own.probability;
+      weighted += own.probability * own.dp;
+    }
+    total = device::warp_reduce(total, device::Sum{});
+    weighted = device::warp_reduce(weighted, device::Sum{});
+    if (lane == 0) {
+      p.delta[row] = total > 0 ? weighted / total : A(0);
+    }
+    return;
+  }
+  const int64_t at = geo.query_at(b, t, head);
   A sum = 0;
-  for (int i = static_cast<int>(threadIdx.x % 32); i < geo.dim; i += 32) {
+  for (int i = lane; i < geo.dim; i += 32) {
     sum += device::widen<A>(p.dout[at + i]) * device::widen<A>(p.out[at + i]);
   }
   sum = device::warp_reduce(sum, device::Sum{});
-  if (threadIdx.x % 32 == 0) {
+  if (lane == 0) {
     p.delta[row] = sum;
   }
 }

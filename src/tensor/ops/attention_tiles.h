@@ -42,6 +42,8 @@ struct AttentionTiles {
   }
   // 16-bit dq is summed over the tiles of keys in fp32.
   int64_t wide_dq_elements() const { return key_tiles > 1 ? batch * queries * heads * dim : 0; }
+  // The sums from which backward derives delta where it has no output: [B, N, T, 2].
+  int64_t row_sum_elements() const { return batch * heads * queries * 2; }
 
   int64_t batch, queries, heads, dim, keys, kv_heads;
   int64_t group = 1;  // query heads that share a key head

@@ -19,12 +19,17 @@ __global__ void __launch_bounds__(kWarpgroupThreads, Kernel::kResident)
 template <typename T, bool kDrops>
 void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<T>& params) {
   const Geometry& geometry = params.geometry;
-  if (params.to.dq != nullptr) {
-    using Kernel = WarpgroupQueryGradient<T, kDrops>;
+  const auto take_queries = [&]<bool kDerives>() {
+    using Kernel = WarpgroupQueryGradient<T, kDrops, kDerives>;
     params.tasks = query_tasks(args, geometry);
     device::launch_shared(args, warpgroup_backward_kernel<Kernel>,
                           running_blocks<Kernel>(params.tasks), kWarpgroupThreads,
                           Kernel::kSharedBytes, params);
+  };
+  if (params.out == nullptr) {  // whether dq is asked for or not
+    take_queries.template operator()<true>();
+  } else if (params.to.dq != nullptr) {
+    take_queries.template operator()<false>();
   } else {
     launch_statistics<T>(args, geometry, params.statistics, params.padded_queries);
   }
@@ -45,7 +50,8 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry)
   const Shape& k = args.in[1].shape;
   const AttentionGradients<T> to(args);
   const bool drops = geometry.dropout.rng != nullptr;
-  const bool shares_masks = drops && to.dq != nullptr && (to.dk != nullptr || to.dv != nullptr);
+  const bool queries_first = to.dq != nullptr || args.in[3].data == nullptr;
+  const bool shares_masks = drops && queries_first && (to.dk != nullptr || to.dv != nullptr);
   const int64_t statistics_bytes = attention_blocks::statistics_bytes(q);
   device::expect_workspace(args,
                            statistics_bytes + attention_blocks::mask_bytes(q, k, shares_masks));

@@ -11,7 +11,7 @@ struct WarpgroupBackwardParams {
   const T* q = nullptr;
   const T* k = nullptr;
   const T* v = nullptr;
-  const T* out = nullptr;
+  const T* out = nullptr;  // null: delta is derived
   const float* lse = nullptr;
   const T* dout = nullptr;
   AttentionGradients<T> to{};
@@ -33,12 +33,60 @@ struct WarpgroupBackwardParams {
   }
 };
 
-// dq of 64 queries, and the queries' statistics for the other kernel.
-template <typename T_, bool kDrops_>
+// What a lane sums to derive delta = rowsum(P ∘ dP) / rowsum(P) on the way. dq = Σ P (dP - delta) K
+// is then Σ P (dP - shift) K - (delta - shift) Σ P K; a shift near delta, that of the first tile
+// alone, keeps the difference from losing what 16 bits of P (dP - shift) hold.
+template <bool kDerives>
+struct DerivedDelta {};
+template <>
+struct DerivedDelta<true> {
+  float keys[8][4];   // Σ P K
+  float total[2];     // the lane's share of Σ P,
+  float weighted[2];  // of Σ P (dP - shift)
+  float shift[2];
+  bool is_first = true;  // no tile has been seen
+
+  __device__ void clear() {
+    clear_sums(keys);
+    total[0] = total[1] = weighted[0] = weighted[1] = shift[0] = shift[1] = 0;
+    is_first = true;
+  }
+  // From probabilities and their gradients, the first that there are.
+  template <int kEights>
+  __device__ void choose_shift(const float (&probabilities)[kEights][4],
+                               const float (&dp)[kEights][4]) {
+    is_first = false;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float all = 0;
+      float of_gradients = 0;
+#pragma unroll
+      for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; ++i) {
+          all += probabilities[n][i];
+          of_gradients += probabilities[n][i] * dp[n][i];
+        }
+      }
+      all = quad_sum(all);
+      of_gradients = quad_sum(of_gradients);
+      shift[half] = all > 0 ? of_gradients / all : 0.0f;
+    }
+  }
+  // delta - shift of a half, in all lanes of the row.
+  __device__ float beyond_shift(int half) const {
+    const float all = quad_sum(total[half]);
+    const float of_gradients = quad_sum(weighted[half]);
+    return all > 0 ? of_gradients / all : 0.0f;
+  }
+};
+
+// dq of 64 queries, and the queries' statistics for the other kernel. kDerives: without an output.
+template <typename T_, bool kDrops_, bool kDerives>
 struct WarpgroupQueryGradient {
   using T = T_;
   static constexpr bool kDrops = kDrops_;
-  static constexpr int kResident = 3;
+  static constexpr int kResident = kDerives ? 2 : 3;  // there is a second tile of sums
   // Two stages of keys and values, the queries and output gradients of two tasks.
   static constexpr size_t kSharedBytes = 4 * kPairBytes;
 
@@ -53,6 +101,7 @@ struct WarpgroupQueryGradient {
   float lse[2];
   float delta[2];
   float sums[8][4];
+  DerivedDelta<kDerives> derived;
 
   __device__ void copy_queries(const QueryTask& task, uint32_t to) const {
     const int64_t stride = int64_t{geo.heads} * geo.dim;
@@ -62,6 +111,19 @@ struct WarpgroupQueryGradient {
     copy_rows<false>(to + kTileBytes, p.dout + at, stride, rows, geo.dim);
   }
 
+  // The log-sum-exp alone.
+  __device__ void look_at_sums(const QueryTask& task) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int t = row + 8 * half;
+      lse[half] = INFINITY;
+      if (t < geo.queries) {
+        const int64_t of_head = int64_t{task.b} * geo.heads + task.head;
+        const float natural = p.lse[of_head * geo.queries + t];
+        lse[half] = natural == -INFINITY ? INFINITY : natural * static_cast<float>(kLog2E);
+      }
+    }
+  }
   // dO · O and the log-sum-exp, two lanes a query.
   __device__ void look_at_rows(const QueryTask& task) {
     const int lane = static_cast<int>(threadIdx.x % 32);
@@ -138,6 +200,34 @@ struct WarpgroupQueryGradient {
     }
   }
 
+  // The same without delta; probabilities and gradients of dropped keys differ only here.
+  template <int kEights>
+  __device__ void derive(const float (&probabilities)[kEights][4], float (&ds)[kEights][4],
+                         uint32_t bits) {
+    if constexpr (kDrops) {
+#pragma unroll
+      for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int bit = 16 * (n % 2) + 8 * (i % 2) + 4 * (i / 2) + n / 2;  // of key 2 n + i
+          ds[n][i] = ((bits >> bit & 1u) != 0 ? ds[n][i] : 0.0f) * p.kept_scale;
+        }
+      }
+    }
+    if (derived.is_first) {
+      derived.choose_shift(probabilities, ds);
+    }
+#pragma unroll
+    for (int n = 0; n < kEights; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        ds[n][i] = probabilities[n][i] * (ds[n][i] - derived.shift[i / 2]);
+        derived.total[i / 2] += probabilities[n][i];
+        derived.weighted[i / 2] += ds[n][i];
+      }
+    }
+  }
+
   // The first kWidth keys of the present tile, the `tile`th of the task. The sums are complete
   // after the next wait.
   template <int kWidth, bool kMasked>
@@ -172,13 +262,29 @@ struct WarpgroupQueryGradient {
     device::warpgroup_wait<0>();
     device::settle(ds);
     uint32_t gradients[kWidth / 16][4];
+    uint32_t weights[kDerives ? kWidth / 16 : 1][4];
     if (is_active) {
-      differentiate(scores, ds, bits);
+      if constexpr (kDerives) {
+        derive(scores, ds, bits);
+        pack_rows<T>(weights, scores);
+      } else {
+        differentiate(scores, ds, bits);
+      }
       pack_rows<T>(gradients, ds);
     } else {
       clear_rows(gradients);
+      if constexpr (kDerives) {
+        clear_rows(weights);
+      }
     }
     device::warpgroup_begin();
+    if constexpr (kDerives) {
+#pragma unroll
+      for (int s = 0; s < kWidth / 16; ++s) {
+        device::multiply_registers<T, true, true>(derived.keys, weights[s],
+                                                  key_tile + s * device::kNextRows);
+      }
+    }
 #pragma unroll
     for (int s = 0; s < kWidth / 16; ++s) {
       device::multiply_registers<T, true, true>(sums, gradients[s],
@@ -198,7 +304,31 @@ struct WarpgroupQueryGradient {
               lane % 4 * 32 + warp * 8 + lane / 4;
     }
     clear_sums(sums);
-    look_at_rows(task);
+    if constexpr (kDerives) {
+      derived.clear();
+      look_at_sums(task);
+    } else {
+      look_at_rows(task);
+    }
+  }
+  // Subtracts what the sums have too much, and notes delta.
+  __device__ void settle_delta(const QueryTask& task) {
+    const int64_t of_head = int64_t{task.b} * geo.heads + task.head;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float beyond = derived.beyond_shift(half);
+#pragma unroll
+      for (int n = 0; n < 8; ++n) {
+#pragma unroll
+        for (int i = 2 * half; i < 2 * half + 2; ++i) {
+          sums[n][i] -= beyond * derived.keys[n][i];
+        }
+      }
+      if (threadIdx.x % 4 == 0) {
+        p.statistics[of_head * p.padded_queries + row + 8 * half] =
+            make_float2(lse[half], derived.shift[half] + beyond);
+      }
+    }
   }
   __device__ void prefetch_task(const QueryTask& task) const {
     const int rows = geo.queries - task.first_row;
@@ -254,10 +384,16 @@ struct WarpgroupQueryGradient {
         device::publish_tiles();
         device::warpgroup_wait<0>();
         device::settle(sums);
+        if constexpr (kDerives) {
+          device::settle(derived.keys);
+        }
         __syncthreads();
         stage = other_stage;
       }
-      if (is_active) {
+      if constexpr (kDerives) {
+        settle_delta(task);
+      }
+      if (is_active && (!kDerives || p.to.dq != nullptr)) {
         const int first = row - static_cast<int>(threadIdx.x % 32) / 4;
         const auto scale = static_cast<float>(geo.scale);
         store_rows(p.to.dq + geo.query_at(task.b, first, task.head, p.to.query_row), own_tile, sums,
