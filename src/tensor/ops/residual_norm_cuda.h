@@ -96,51 +96,6 @@ inline void expect_walked_in_codes(const KernelArgs& args, const SavedCode& code
   }
 }
 
-// 16 bytes of T as numbers and back. By whole words: conversions come in pairs and the access stays
-// one.
-template <typename T>
-__device__ inline void unpack(const uint4& words, float (&v)[kWide<T>]) {
-  const uint32_t word[4] = {words.x, words.y, words.z, words.w};
-#pragma unroll
-  for (int w = 0; w < 4; ++w) {
-    if constexpr (std::is_same_v<T, float>) {
-      v[w] = __uint_as_float(word[w]);
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      v[2 * w] = __uint_as_float(word[w] << 16);
-      v[2 * w + 1] = __uint_as_float(word[w] & 0xffff0000u);
-    } else {
-      const float2 pair = __half22float2(*reinterpret_cast<const __half2*>(&word[w]));
-      v[2 * w] = pair.x;
-      v[2 * w + 1] = pair.y;
-    }
-  }
-}
-template <typename T>
-__device__ inline uint4 pack(const float (&v)[kWide<T>]) {
-  uint32_t word[4];
-#pragma unroll
-  for (int w = 0; w < 4; ++w) {
-    if constexpr (std::is_same_v<T, float>) {
-      word[w] = __float_as_uint(v[w]);
-    } else if constexpr (std::is_same_v<T, bf16>) {
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(v[2 * w], v[2 * w + 1]);
-      word[w] = *reinterpret_cast<const uint32_t*>(&pair);
-    } else {
-      const __half2 pair = __floats2half2_rn(v[2 * w], v[2 * w + 1]);
-      word[w] = *reinterpret_cast<const uint32_t*>(&pair);
-    }
-  }
-  return make_uint4(word[0], word[1], word[2], word[3]);
-}
-
-// In assembly, as the compiler makes single words of some such stores.
-template <typename T>
-__device__ inline void store_words(T* to, const uint4& words) {
-  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(words.x), "r"(words.y),
-               "r"(words.z), "r"(words.w)
-               : "memory");
-}
-
 // What a pack of codes stands for, as T holds it, from what fetch_codes() has laid down; `first` is
 // the number of its first element.
 template <typename T>
