@@ -238,6 +238,12 @@ void add_pointwise(std::vector<Case>& cases) {
                    [](Graph& g, Values v) -> Outputs {
                      return {dropout(g, v[0], v[1], {.p = 0.1, .key = 11})};
                    }});
+  cases.push_back({&dropout_op,
+                   "large 32x12x384x384 of 8 bits",
+                   {{.shape = {32, 12, 384, 384}}, {.shape = {2}, .fill = Fill::rng}},
+                   [](Graph& g, Values v) -> Outputs {
+                     return {dropout(g, v[0], v[1], {.p = 0.1, .key = 11, .bits = 8})};
+                   }});
 }
 
 void add_updates(std::vector<Case>& cases) {

@@ -16,15 +16,7 @@ using namespace device;
 constexpr int kThreads = 256;
 constexpr int kEight = 8;
 constexpr int kUnroll = 2;
-constexpr int64_t kStep = int64_t{kThreads} * kEight;
-
-template <typename T>
-__device__ inline void widen_pack(const Pack<T, kEight>& pack, float (&v)[kEight]) {
-#pragma unroll
-  for (int j = 0; j < kEight; ++j) {
-    v[j] = widen<float>(pack.at[j]);
-  }
-}
+constexpr int kStep = kThreads * kEight;
 
 // y may be x.
 template <Activation kKind, typename T>
@@ -32,38 +24,52 @@ __global__ void __launch_bounds__(kThreads)
     activation_codes_kernel(int64_t n, const T* x, T* y, const __grid_constant__ CodeTo of_x,
                             const __grid_constant__ CodeTo of_y) {
   const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
-  Pack<T, kEight> pack[kUnroll];
+  Eight<T> words[kUnroll];
+  bool inside[kUnroll];
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
-    if (first + u * kStep + kEight <= n) {
-      pack[u] = load<kEight>(x + first + u * kStep);
+    words[u] = {};
+    inside[u] = first + u * kStep + kEight <= n;
+    if (inside[u]) {
+      words[u] = load_eight(x + first + u * kStep);
     }
+  }
+  float v[kUnroll][kEight];
+  if (of_x.kind != SavedCode::Kind::none) {
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      unpack_eight(words[u], v[u]);
+    }
+    encode_lanes(of_x, v, first, kStep, inside);
   }
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
-    const int64_t at = first + u * kStep;
-    const bool inside = at + kEight <= n;
-    float v[kEight] = {};
-    if (of_x.kind != SavedCode::Kind::none) {
-      if (inside) {
-        widen_pack(pack[u], v);
-      }
-      encode_lanes<kEight>(of_x, v, at, inside);
-    }
-    if (inside) {
+    acc_t<T> numbers[kEight];
+    unpack_eight(words[u], numbers);
 #pragma unroll
-      for (int j = 0; j < kEight; ++j) {
-        pack[u].at[j] = Activate<kKind, T>{}(pack[u].at[j]);
+    for (int j = 0; j < kEight; ++j) {
+      if constexpr (std::is_same_v<T, double>) {
+        numbers[j] = activate<kKind>(numbers[j]);
+      } else {
+        numbers[j] = activate_fast<kKind>(numbers[j]);
       }
-      store(y + at, pack[u]);
     }
-    if (of_y.kind != SavedCode::Kind::none) {
-      if (inside) {
-        widen_pack(pack[u], v);
-      }
-      encode_lanes<kEight>(of_y, v, at, inside);
+    words[u] = pack_eight<T>(numbers);
+    if (inside[u]) {
+      store_eight(y + first + u * kStep, words[u]);
     }
-    if (!inside && at < n) {  // of fixed point; groups end with a pack
+  }
+  if (of_y.kind != SavedCode::Kind::none) {
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      unpack_eight(words[u], v[u]);
+    }
+    encode_lanes(of_y, v, first, kStep, inside);
+  }
+#pragma unroll 1
+  for (int u = 0; u < kUnroll; ++u) {
+    const int64_t at = first + u * kStep;
+    if (at < n && at + kEight > n) {  // of fixed point; groups end with a pack
       if (of_x.kind != SavedCode::Kind::none) {
         encode_rest(of_x, x, at, n);
       }
@@ -160,12 +166,12 @@ __global__ void __launch_bounds__(kThreads)
   using A = acc_t<T>;
   constexpr int kBytes = kCodeBytes<kBits, kEight>;
   const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
-  Pack<T, kEight> pack[kUnroll];
+  Eight<T> words[kUnroll];
   Pack<uint8_t, kBytes> code[kUnroll];
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     if (const int64_t at = first + u * kStep; at + kEight <= n) {
-      pack[u] = load<kEight>(dy + at);
+      words[u] = load_eight(dy + at);
       code[u] = load<kBytes>(codes + at * kBits / 8);
     }
   }
@@ -175,12 +181,13 @@ __global__ void __launch_bounds__(kThreads)
   for (int u = 0; u < kUnroll; ++u) {
     const int64_t at = first + u * kStep;
     if (at + kEight <= n) {
+      A v[kEight];
+      unpack_eight(words[u], v);
 #pragma unroll
       for (int j = 0; j < kEight; ++j) {
-        const uint32_t c = code_of_pack<kBits, kEight>(code[u], at, j);
-        pack[u].at[j] = narrow<T>(widen<A>(pack[u].at[j]) * slopes[c]);
+        v[j] *= slopes[code_of_pack<kBits, kEight>(code[u], at, j)];
       }
-      store(dx + at, pack[u]);
+      store_eight(dx + at, pack_eight<T>(v));
     } else {
       for (int64_t i = at; i < n; ++i) {
         const uint32_t byte = codes[i * kBits / 8];
@@ -200,28 +207,43 @@ struct CodesTerm {
   T* dx;
   int64_t columns;
   struct Loaded {
-    Pack<T, kVector> upstream;
+    std::conditional_t<kVector == 1, Pack<T, 1>, uint4> upstream;
     Pack<uint8_t, kCodeBytes<kBits, kVector>> code;
   };
   __device__ void begin() const { table.fill(); }
   __device__ Loaded load(int64_t row, int64_t column) const {
     const int64_t at = row * columns + column;
-    return {device::load<kVector>(dy + at),
-            device::load<kCodeBytes<kBits, kVector>>(codes + at * kBits / 8)};
+    const auto code = device::load<kCodeBytes<kBits, kVector>>(codes + at * kBits / 8);
+    if constexpr (kVector == 1) {
+      return {device::load<1>(dy + at), code};
+    } else {
+      return {load_words(dy + at), code};
+    }
   }
   __device__ void add(const Loaded& loaded, int64_t row, int64_t column,
                       acc_t<T> (&sums)[1][kVector]) const {
     using A = acc_t<T>;
     const int64_t at = row * columns + column;
     const A* slopes = table.slopes();
-    Pack<T, kVector> out;
+    if constexpr (kVector == 1) {
+      const uint32_t c = code_of_pack<kBits, 1>(loaded.code, at, 0);
+      dx[at] = narrow<T>(widen<A>(loaded.upstream.at[0]) * slopes[c]);
+      sums[0][0] += widen<A>(dx[at]);
+    } else {
+      A v[kVector];
+      unpack<T>(loaded.upstream, v);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      const uint32_t c = code_of_pack<kBits, kVector>(loaded.code, at, j);
-      out.at[j] = narrow<T>(widen<A>(loaded.upstream.at[j]) * slopes[c]);
-      sums[0][j] += widen<A>(out.at[j]);
+      for (int j = 0; j < kVector; ++j) {
+        v[j] *= slopes[code_of_pack<kBits, kVector>(loaded.code, at, j)];
+      }
+      const uint4 out = pack<T>(v);
+      store_words(dx + at, out);
+      unpack<T>(out, v);  // as they are stored
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        sums[0][j] += v[j];
+      }
     }
-    store(dx + at, out);
   }
 };
 
@@ -244,7 +266,8 @@ void grad(const KernelArgs& args) {
   }
   if (const int64_t n = shape.numel(); n > 0) {
     activation_codes_grad_kernel<kBits, T>
-        <<<blocks_for(n, kUnroll * kStep), kThreads, 0, stream_of(args)>>>(n, table, dy, codes, dx);
+        <<<blocks_for(n, int64_t{kUnroll} * kStep), kThreads, 0, stream_of(args)>>>(n, table, dy,
+                                                                                    codes, dx);
     check_launch(args.op);
   }
 }
@@ -263,7 +286,7 @@ void activation_codes_cuda(const KernelArgs& args) {
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     dispatch_activation(attrs.kind, [&]<Activation kKind>() {
       activation_codes_kernel<kKind, T>
-          <<<blocks_for(n, kUnroll * kStep), kThreads, 0, stream_of(args)>>>(
+          <<<blocks_for(n, int64_t{kUnroll} * kStep), kThreads, 0, stream_of(args)>>>(
               n, args.in[0].as<T>(), args.out[0].as<T>(), of_x, of_y);
     });
   });

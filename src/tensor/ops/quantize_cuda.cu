@@ -12,6 +12,7 @@
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/quantize_scale.h"
 #include "tensor/ops/round_code.h"
+#include "tensor/ops/saved_code_cuda.h"
 
 namespace lithe {
 namespace {
@@ -78,9 +79,9 @@ __device__ inline uint32_t encode_one(T x, float inverse, const Params& p, const
                    : nearest_code(scaled);
 }
 
-template <int kBits, typename T>
-__device__ inline void encode_pack(const Pack<T, kEight>& in, float inverse, const Params& p,
-                                   const Chance& chance, int64_t first) {
+template <int kBits>
+__device__ inline void encode_eight(const float (&v)[kEight], float inverse, const Params& p,
+                                    const Chance& chance, int64_t first) {
   uint32_t code[kEight];
   if (chance.on) {
     // An aligned pack's lanes are those of one block.
@@ -89,35 +90,26 @@ __device__ inline void encode_pack(const Pack<T, kEight>& in, float inverse, con
         dropout_block(chance.seed, chance.stream, static_cast<uint64_t>(first / kEight));
 #pragma unroll
     for (int i = 0; i < kEight; ++i) {
-      code[i] = random_code(clamp_code(widen<float>(in.at[i]) * inverse, -p.highest, p.highest),
-                            dropout_lane(block, i));
+      code[i] =
+          random_code(clamp_code(v[i] * inverse, -p.highest, p.highest), dropout_lane(block, i));
     }
   } else {
 #pragma unroll
     for (int i = 0; i < kEight; ++i) {
-      code[i] = nearest_code(clamp_code(widen<float>(in.at[i]) * inverse, -p.highest, p.highest));
+      code[i] = nearest_code(clamp_code(v[i] * inverse, -p.highest, p.highest));
     }
   }
-  Pack<uint8_t, kBits> out;
+  if constexpr (kBits == 8) {
+    store_bytes<8>(p.codes + first, four_bytes(code[0], code[1], code[2], code[3]),
+                   four_bytes(code[4], code[5], code[6], code[7]));
+  } else {
+    uint32_t word = 0;
 #pragma unroll
-  for (int i = 0; i < kBits; ++i) {
-    if constexpr (kBits == 8) {
-      out.at[i] = static_cast<uint8_t>(code[i]);
-    } else {
-      out.at[i] = static_cast<uint8_t>((code[2 * i] & 15u) | (code[2 * i + 1] << 4));
+    for (int i = 0; i < kEight; ++i) {
+      word |= (code[i] & 15u) << (4 * i);
     }
+    store_bytes<4>(p.codes + first / 2, word, 0);
   }
-  store(p.codes + first * kBits / 8, out);
-}
-
-template <typename T>
-__device__ inline float largest_of(const Pack<T, kEight>& in, float largest) {
-#pragma unroll
-  for (int i = 0; i < kEight; ++i) {
-    const float a = fabsf(widen<float>(in.at[i]));
-    largest = a > largest ? a : largest;
-  }
-  return largest;
 }
 
 template <int kLanes>
@@ -129,74 +121,104 @@ __device__ inline float join_lanes(float value) {
   return value;
 }
 
-// Groups that some lanes work on at once, for more loads in flight.
-constexpr int groups_at_once(int packs) { return packs == 1 ? 2 : 1; }
+// Groups of a pack a lane that some lanes work on at once.
+constexpr int kGroupsAtOnce = 4;
 
-// kLanes lanes a group of kPacks packs a lane at most; kPacks 0: the group is read again instead.
-template <int kBits, int kLanes, int kPacks, typename T>
+// kLanes lanes a group; of each of the groups a lane has a pack, all on their way before the first
+// is used.
+template <int kBits, int kLanes, typename T>
 __global__ void __launch_bounds__(kThreads)
-    encode_groups_kernel(const __grid_constant__ Calls calls) {
-  constexpr int kGroups = groups_at_once(kPacks);
+    encode_packs_kernel(const __grid_constant__ Calls calls) {
   constexpr int kOfBlock = kThreads / kLanes;
   int64_t block = 0;
-  const Params& p = calls.find(block);
-  const int64_t k = block * kOfBlock * kGroups + threadIdx.x / kLanes;
-  const int lane = static_cast<int>(threadIdx.x % kLanes);
-  const auto packs_of = [&](int g) {
-    return k + g * kOfBlock < p.groups ? static_cast<int>(p.group / kEight) : 0;
-  };
-  const auto first_of = [&](int g) { return (k + g * kOfBlock) * p.group; };
+  const Params p = calls.find(block);
+  const int64_t k = block * kOfBlock * kGroupsAtOnce + threadIdx.x / kLanes;
+  const int column = static_cast<int>(threadIdx.x % kLanes) * kEight;
+  const int64_t first = k * p.group + column;
+  const int64_t step = kOfBlock * p.group;
   const T* x = static_cast<const T*>(p.x);
-  constexpr int kKept = kPacks == 0 ? 1 : kPacks;
-  Pack<T, kEight> kept[kGroups][kKept];
-  if constexpr (kPacks > 0) {
+  Eight<T> words[kGroupsAtOnce];
 #pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-#pragma unroll
-      for (int i = 0; i < kPacks; ++i) {
-        if (const int at = lane + i * kLanes; at < packs_of(g)) {
-          kept[g][i] = load<kEight>(x + first_of(g) + at * kEight);
-        }
-      }
+  for (int g = 0; g < kGroupsAtOnce; ++g) {
+    words[g] = {};
+    if (column < p.group && k + g * kOfBlock < p.groups) {
+      words[g] = load_eight(x + first + g * step);
     }
   }
   const Chance chance(p);
+  float largest[kGroupsAtOnce];
+  float inverse[kGroupsAtOnce];
 #pragma unroll
-  for (int g = 0; g < kGroups; ++g) {
-    const int packs = packs_of(g);
-    const int64_t first = first_of(g);
-    float largest = 0;
-    if constexpr (kPacks > 0) {
-#pragma unroll
-      for (int i = 0; i < kPacks; ++i) {
-        if (lane + i * kLanes < packs) {
-          largest = largest_of(kept[g][i], largest);
-        }
-      }
-    } else {
-      for (int at = lane; at < packs; at += kLanes) {
-        largest = largest_of(load<kEight>(x + first + int64_t{at} * kEight), largest);
-      }
-    }
-    const float scale = stored_scale(join_lanes<kLanes>(largest), p.highest, p.scale);
-    const float inverse = inverse_scale(scale);
-    if (packs > 0 && lane == 0) {
+  for (int g = 0; g < kGroupsAtOnce; ++g) {
+    float v[kEight];
+    unpack_eight(words[g], v);
+    largest[g] = largest_of(v);
+  }
+  share_scales(largest, kLanes, p.highest, p.scale, inverse, [&](int g, float scale) {
+    if (k + g * kOfBlock < p.groups) {
       put_scale(p.scales, p.scale, k + g * kOfBlock, scale);
     }
+  });
+#pragma unroll
+  for (int g = 0; g < kGroupsAtOnce; ++g) {
+    if (column < p.group && k + g * kOfBlock < p.groups) {
+      float v[kEight];
+      unpack_eight(words[g], v);
+      encode_eight<kBits>(v, inverse[g], p, chance, first + g * step);
+    }
+  }
+}
+
+// A warp a group of kPacks packs a lane at most; kPacks 0: the group is read again instead.
+template <int kBits, int kPacks, typename T>
+__global__ void __launch_bounds__(kThreads)
+    encode_groups_kernel(const __grid_constant__ Calls calls) {
+  int64_t block = 0;
+  const Params p = calls.find(block);
+  const int64_t k = block * (kThreads / kWarp) + threadIdx.x / kWarp;
+  if (k >= p.groups) {
+    return;  // the whole warp
+  }
+  const int64_t first = k * p.group;
+  const T* x = static_cast<const T*>(p.x) + first;
+  Eight<T> kept[kPacks == 0 ? 1 : kPacks];
+  const int lane = static_cast<int>(threadIdx.x % kWarp) * kEight;
+  constexpr int kStep = kWarp * kEight;
+  const int size = static_cast<int>(p.group);
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    if (lane + i * kStep < size) {
+      kept[i] = load_eight(x + lane + i * kStep);
+    }
+  }
+  float largest = 0;
+  const auto for_packs = [&](auto&& f) {
+    float v[kEight];
     if constexpr (kPacks > 0) {
 #pragma unroll
       for (int i = 0; i < kPacks; ++i) {
-        if (const int at = lane + i * kLanes; at < packs) {
-          encode_pack<kBits>(kept[g][i], inverse, p, chance, first + at * kEight);
+        if (lane + i * kStep < size) {
+          unpack_eight(kept[i], v);
+          f(v, lane + i * kStep);
         }
       }
     } else {
-      for (int at = lane; at < packs; at += kLanes) {
-        const int64_t from = first + int64_t{at} * kEight;
-        encode_pack<kBits>(load<kEight>(x + from), inverse, p, chance, from);
+      for (int64_t at = lane; at < size; at += kStep) {
+        unpack_eight(load_eight(x + at), v);
+        f(v, at);
       }
     }
+  };
+  for_packs([&](const float(&v)[kEight], int64_t) { largest = fmaxf(largest, largest_of(v)); });
+  const Chance chance(p);
+  const float scale = stored_scale(join_lanes<kWarp>(largest), p.highest, p.scale);
+  const float inverse = inverse_scale(scale);
+  if (lane == 0) {
+    put_scale(p.scales, p.scale, k, scale);
   }
+  for_packs([&](const float(&v)[kEight], int64_t at) {
+    encode_eight<kBits>(v, inverse, p, chance, first + at);
+  });
 }
 
 // Any shape: a warp a group for its scale.
@@ -255,41 +277,56 @@ __device__ inline float number(const uint8_t* codes, int64_t i) {
   }
 }
 
-// Eight elements, all of one group.
-template <int kBits, typename T>
-__device__ inline void decode_pack(const Params& p, const Pack<uint8_t, kBits>& codes, float scale,
-                                   int64_t first) {
-  Pack<T, kEight> out;
-#pragma unroll
-  for (int i = 0; i < kEight; ++i) {
-    out.at[i] = narrow<T>(number<kBits>(codes.at, i) * scale);
-  }
-  store(static_cast<T*>(p.x) + first, out);
-}
-
 constexpr int kDecodedPacks = 4;  // of a thread, all on their way before the first is used
 
 template <int kBits, typename T>
 __global__ void __launch_bounds__(kThreads)
     decode_groups_kernel(const __grid_constant__ Calls calls) {
   int64_t block = 0;
-  const Params& p = calls.find(block);
+  const Params p = calls.find(block);
   const int64_t first = (block * kDecodedPacks * kThreads + threadIdx.x) * kEight;
-  constexpr int64_t kStep = int64_t{kThreads} * kEight;
-  Pack<uint8_t, kBits> codes[kDecodedPacks];
-  float scale[kDecodedPacks];
+  constexpr int kStep = kThreads * kEight;
+  // Behind the end the last pack is read once more: loads under a condition would wait for each
+  // other.
+  const int64_t last = p.count - kEight;
+  int64_t from[kDecodedPacks];
+  int64_t group[kDecodedPacks];
 #pragma unroll
   for (int u = 0; u < kDecodedPacks; ++u) {
-    if (const int64_t at = first + u * kStep; at < p.count) {
-      codes[u] = load<kBits>(p.codes + at * kBits / 8);
-      const int64_t k = p.group_bits >= 0 ? at >> p.group_bits : at / p.group;
-      scale[u] = get_scale(p.scales, p.scale, k);
+    from[u] = first + u * kStep < last ? first + u * kStep : last;
+    group[u] = from[u] >> (p.group_bits >= 0 ? p.group_bits : 0);
+  }
+  if (p.group_bits < 0) {
+#pragma unroll
+    for (int64_t& k : group) {
+      k /= p.group;
     }
+  }
+  uint2 codes[kDecodedPacks];
+  uint32_t scale[kDecodedPacks];
+#pragma unroll
+  for (int u = 0; u < kDecodedPacks; ++u) {
+    if constexpr (kBits == 8) {
+      codes[u] = *reinterpret_cast<const uint2*>(p.codes + from[u]);
+    } else {
+      codes[u] = {*reinterpret_cast<const uint32_t*>(p.codes + from[u] / 2), 0};
+    }
+    scale[u] = *scale_word(p.scales, p.scale, group[u]);
   }
 #pragma unroll
   for (int u = 0; u < kDecodedPacks; ++u) {
     if (const int64_t at = first + u * kStep; at < p.count) {
-      decode_pack<kBits, T>(p, codes[u], scale[u], at);
+      const float factor = scale_number(scale[u], p.scale, group[u]);
+      float v[kEight];
+#pragma unroll
+      for (int j = 0; j < kEight; ++j) {
+        if constexpr (kBits == 8) {
+          v[j] = shifted_byte((j < 4 ? codes[u].x : codes[u].y) ^ kSignBits8, j % 4) * factor;
+        } else {
+          v[j] = shifted_nibble(codes[u].x ^ kSignBits4, j) * factor;
+        }
+      }
+      store_eight(static_cast<T*>(p.x) + at, pack_eight<T>(v));
     }
   }
 }
@@ -339,11 +376,16 @@ void launch(const KernelArgs& args, void (*kernel)(Calls), std::span<const Param
   check_launch(args.op);
 }
 
-template <int kBits, int kLanes, int kPacks, typename T>
+// A pack a lane.
+template <int kBits, int kLanes, typename T>
+void encode_packs(const KernelArgs& args, std::span<const Params> calls) {
+  launch(args, encode_packs_kernel<kBits, kLanes, T>, calls,
+         [](const Params& p) { return blocks_for(p.groups, kThreads / kLanes * kGroupsAtOnce); });
+}
+template <int kBits, int kPacks, typename T>
 void encode_groups(const KernelArgs& args, std::span<const Params> calls) {
-  launch(args, encode_groups_kernel<kBits, kLanes, kPacks, T>, calls, [](const Params& p) {
-    return blocks_for(p.groups, kThreads / kLanes * groups_at_once(kPacks));
-  });
+  launch(args, encode_groups_kernel<kBits, kPacks, T>, calls,
+         [](const Params& p) { return blocks_for(p.groups, kThreads / kWarp); });
 }
 
 template <int kBits, typename T>
@@ -359,17 +401,17 @@ void encode(const KernelArgs& args, std::span<const Params> calls) {
   }
   const int64_t packs = p.group / kEight;
   if (packs <= 4) {
-    encode_groups<kBits, 4, 1, T>(args, calls);
+    encode_packs<kBits, 4, T>(args, calls);
   } else if (packs <= 8) {
-    encode_groups<kBits, 8, 1, T>(args, calls);
+    encode_packs<kBits, 8, T>(args, calls);
   } else if (packs <= 16) {
-    encode_groups<kBits, 16, 1, T>(args, calls);
+    encode_packs<kBits, 16, T>(args, calls);
   } else if (packs <= kWarp) {
-    encode_groups<kBits, kWarp, 1, T>(args, calls);
+    encode_packs<kBits, kWarp, T>(args, calls);
   } else if (packs <= kMostPacks * kWarp) {
-    encode_groups<kBits, kWarp, kMostPacks, T>(args, calls);
+    encode_groups<kBits, kMostPacks, T>(args, calls);
   } else {
-    encode_groups<kBits, kWarp, 0, T>(args, calls);
+    encode_groups<kBits, 0, T>(args, calls);
   }
 }
 

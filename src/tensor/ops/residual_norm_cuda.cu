@@ -78,17 +78,17 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
       }
     });
     if constexpr (kCoded) {
+      float packs[Walk::kPacks][kV];
+      bool inside[Walk::kPacks];
 #pragma unroll
-      for (int pack_index = 0; pack_index < Walk::kPacks; ++pack_index) {
-        const int column = (pack_index * Walk::kThreads + Walk::lane()) * kV;
-        const bool inside = Walk::kFull || column < size;
-        float sum[kV];
+      for (int i = 0; i < Walk::kPacks; ++i) {
+        inside[i] = Walk::kFull || (i * Walk::kThreads + Walk::lane()) * kV < size;
 #pragma unroll
         for (int j = 0; j < kV; ++j) {
-          sum[j] = inside ? v[pack_index * kV + j] : 0.0f;
+          packs[i][j] = v[i * kV + j];
         }
-        encode_lanes<kV>(p.code, sum, at + column, inside);
       }
+      encode_lanes(p.code, packs, at + Walk::lane() * kV, Walk::kThreads * kV, inside);
     }
     const float mean = group_reduce<Walk::kThreads>(total, Sum{}) * share;
     float squares = 0;  // around the mean: the difference of two large sums would lose digits

@@ -99,32 +99,25 @@ inline void expect_walked_in_codes(const KernelArgs& args, const SavedCode& code
 // What a pack of codes stands for, as T holds it, from what fetch_codes() has laid down; `first` is
 // the number of its first element.
 template <typename T>
-__device__ inline void decode_words(const CodeFrom& c, const uint4& words, int64_t first,
-                                    float (&x)[kWide<T>]) {
+__device__ inline uint4 decode_words(const CodeFrom& c, const uint4& words, int64_t first) {
   constexpr int kV = kWide<T>;
-  const auto index = static_cast<uint32_t>(first >> c.group_bits);
-  const uint32_t half = (words.z >> (index % 2 * 16)) & 0xffffu;
-  float scale = __uint_as_float(words.z);
-  if (c.scale == DType::bf16) {
-    scale = __uint_as_float(half << 16);
-  } else if (c.scale == DType::f16) {
-    scale = __half2float(__ushort_as_half(static_cast<unsigned short>(half)));
-  }
+  const float scale = scale_number(words.z, c.scale, first >> c.group_bits);
+  float x[kV];
   if (c.bits == 8) {
-    const uint32_t word[2] = {words.x, words.y};
+    const uint32_t word[2] = {words.x ^ kSignBits8, words.y ^ kSignBits8};
 #pragma unroll
     for (int j = 0; j < kV; ++j) {
-      x[j] = signed_byte_fast(word[j / 4] >> (8 * (j % 4))) * scale;
+      x[j] = shifted_byte(word[j / 4], j % 4) * scale;
     }
   } else {
     // Four codes are half a word.
     const uint32_t word = kV == 4 && (first & 4) != 0 ? words.x >> 16 : words.x;
 #pragma unroll
     for (int j = 0; j < kV; ++j) {
-      x[j] = signed_nibble_fast(word >> (4 * j)) * scale;
+      x[j] = shifted_nibble(word ^ kSignBits4, j) * scale;
     }
   }
-  unpack<T>(pack<T>(x), x);
+  return pack<T>(x);
 }
 
 // Shared memory: parameters [size] first, then two halves of each of the tensors' rows.
@@ -175,10 +168,12 @@ class RowStage {
       } else {
         __pipeline_memcpy_async(to, c.codes + (byte & ~int64_t{3}), 4);
       }
-      const int64_t scale = (first >> c.group_bits) * (c.scale == DType::f32 ? 4 : 2);
-      const auto* scales = static_cast<const char*>(c.scales);
-      __pipeline_memcpy_async(to + 8, scales + (scale & ~int64_t{3}), 4);
+      __pipeline_memcpy_async(to + 8, scale_word(c.scales, c.scale, first >> c.group_bits), 4);
     });
+  }
+  // Over what this thread has fetched there.
+  __device__ void write(int t, int half, int pack, const uint4& words) const {
+    *slot(t, half, pack) = words;
   }
   // Volatile: a second pass over the row shall read it again, instead of keeping in registers what
   // the first one has made of it; there they are needed for sums.

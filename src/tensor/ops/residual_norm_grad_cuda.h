@@ -113,13 +113,6 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
     const int64_t at = row * size;
     const uint32_t keep = mask.template row_bits<Walk>(at, size);  // while the row arrives
     __pipeline_wait_prior(1);
-    const auto read_x = [&](const uint4& words, int column, float(&x)[kV]) {
-      if constexpr (kCoded) {
-        decode_words<T>(p.code, words, at + column, x);
-      } else {
-        unpack<T>(words, x);
-      }
-    };
     float shift = 0;
     float slope = 0;
     Walk::for_packs(size, [&](int pack_index, int column) {
@@ -127,7 +120,12 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
       float x[kV];
       float gamma[kV];
       unpack<T>(stage.read(0, half, pack_index), dnormed);
-      read_x(stage.read(1, half, pack_index), column, x);
+      uint4 words = stage.read(1, half, pack_index);
+      if constexpr (kCoded) {
+        words = decode_words<T>(p.code, words, at + column);
+        stage.write(1, half, pack_index, words);  // for the second pass
+      }
+      unpack<T>(words, x);
       unpack<T>(stage.parameter(0, pack_index), gamma);
 #pragma unroll
       for (int j = 0; j < kV; ++j) {
@@ -149,7 +147,7 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
       float x[kV];
       float other[kV];
       unpack<T>(stage.read(0, half, pack_index), total);
-      read_x(stage.read(1, half, pack_index), column, x);
+      unpack<T>(stage.read(1, half, pack_index), x);
       unpack<T>(stage.parameter(0, pack_index), other);
 #pragma unroll
       for (int j = 0; j < kV; ++j) {

@@ -13,8 +13,12 @@ namespace lithe {
 
 // NaN becomes `lowest`.
 LITHE_HOST_DEVICE inline float clamp_code(float x, float lowest, float highest) {
+#ifdef __CUDA_ARCH__
+  return fminf(fmaxf(x, lowest), highest);  // the same in half the instructions
+#else
   x = x > lowest ? x : lowest;
   return x < highest ? x : highest;
+#endif
 }
 
 // The whole number nearest to x, ties to even, in the low bits as two's complement; |x| < 2^22. The

@@ -64,45 +64,112 @@ __device__ inline uint32_t code_at(const CodeTo& c, float x, float factor) {
   return nearest_code(clamp_code(x * factor, c.lowest, c.highest));
 }
 
-// Codes kV neighbours, as their type holds them, from element `first` on, a multiple of kV. The
-// whole warp takes part; lanes outside of the tensor say so.
+// Of kPacks groups that each spread over the same `lanes` neighbouring lanes (a power of two),
+// which bring their largest magnitudes: the scales' inverses. Lane i of them makes the scale of
+// group i alone and calls put(i, scale): a division is too long for all of them to make all. The
+// whole warp takes part.
+template <int kPacks, typename Put>
+__device__ inline void share_scales(float (&largest)[kPacks], int lanes, float highest, DType type,
+                                    float (&inverse)[kPacks], Put&& put) {
+  for (int step = lanes / 2; step > 0; step /= 2) {
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      largest[i] = fmaxf(largest[i], __shfl_xor_sync(0xffffffffu, largest[i], step));
+    }
+  }
+  const int own = static_cast<int>(threadIdx.x) & (lanes - 1);
+  const int leader = static_cast<int>(threadIdx.x % 32) - own;
+  for (int base = 0; base < kPacks; base += lanes) {
+    float chosen = largest[0];  // by order: equality would make an array in memory of the maxima
+#pragma unroll
+    for (int i = 1; i < kPacks; ++i) {
+      chosen = i <= base + own ? largest[i] : chosen;
+    }
+    const float scale = stored_scale(chosen, highest, type);
+    if (base + own < kPacks) {
+      put(base + own, scale);
+    }
+    const float made = inverse_scale(scale);
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      const float other = __shfl_sync(0xffffffffu, made, leader + ((i - base) & (lanes - 1)));
+      inverse[i] = i >= base && i < base + lanes ? other : inverse[i];
+    }
+  }
+}
+
+// Four codes' low bytes as one word.
+__device__ inline uint32_t four_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
+}
+
+// Stores the codes of kV neighbours from element `first` on.
 template <int kV>
-__device__ inline void encode_lanes(const CodeTo& c, const float (&v)[kV], int64_t first,
-                                    bool inside) {
-  float factor = c.factor;
-  if (c.kind == SavedCode::Kind::quantized) {
-    float largest = 0;
+__device__ inline void store_codes(const CodeTo& c, const float (&v)[kV], float factor,
+                                   int64_t first) {
+  uint32_t code[kV];
 #pragma unroll
-    for (int j = 0; j < kV; ++j) {
-      const float a = fabsf(v[j]);
-      largest = inside && a > largest ? a : largest;
-    }
-    for (int step = (1 << c.group_bits) / kV / 2; step > 0; step /= 2) {
-      largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
-    }
-    const float scale = stored_scale(largest, c.highest, c.scale);
-    factor = inverse_scale(scale);
-    if (inside && (first & ((int64_t{1} << c.group_bits) - 1)) == 0) {
-      put_scale(c.scales, c.scale, first >> c.group_bits, scale);
-    }
+  for (int j = 0; j < kV; ++j) {
+    code[j] = code_at(c, v[j], factor);
   }
-  if (!inside) {
-    return;
-  }
-  uint32_t low = 0;
-  uint32_t high = 0;
   if (c.bits == 8) {
+    uint32_t word[2] = {};
 #pragma unroll
-    for (int j = 0; j < kV; ++j) {
-      (j < 4 ? low : high) |= (code_at(c, v[j], factor) & 255u) << (8 * (j % 4));
+    for (int j = 0; j < kV; j += 4) {
+      word[j / 4] = four_bytes(code[j], code[j + 1], code[j + 2], code[j + 3]);
     }
-    store_bytes<kV>(c.codes + first, low, high);
+    store_bytes<kV>(c.codes + first, word[0], word[1]);
   } else {
+    uint32_t word = 0;
 #pragma unroll
     for (int j = 0; j < kV; ++j) {
-      low |= (code_at(c, v[j], factor) & 15u) << (4 * j);
+      word |= (code[j] & 15u) << (4 * j);
     }
-    store_bytes<kV / 2>(c.codes + first / 2, low, high);
+    store_bytes<kV / 2>(c.codes + first / 2, word, 0);
+  }
+}
+
+template <int kV>
+__device__ inline float largest_of(const float (&v)[kV]) {
+  float largest = 0;  // NaN never wins
+#pragma unroll
+  for (int j = 0; j < kV; ++j) {
+    largest = fmaxf(largest, fabsf(v[j]));
+  }
+  return largest;
+}
+
+// Codes kPacks packs of kV neighbours, as their type holds them; pack i begins at element `first` +
+// i * `step`, a multiple of kV, and a group lies in one pack of neighbouring lanes. The whole warp
+// takes part; `inside` says of each pack whether it is in the tensor.
+template <int kPacks, int kV>
+__device__ inline void encode_lanes(const CodeTo& c, const float (&v)[kPacks][kV], int64_t first,
+                                    int step, const bool (&inside)[kPacks]) {
+  float factor[kPacks];
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    factor[i] = c.factor;
+  }
+  if (c.kind == SavedCode::Kind::quantized) {
+    float largest[kPacks];
+    uint32_t is_inside = 0;
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      largest[i] = inside[i] ? largest_of(v[i]) : 0.0f;
+      is_inside |= inside[i] ? 1u << i : 0u;
+    }
+    const int lanes = (1 << c.group_bits) / kV;
+    share_scales(largest, lanes, c.highest, c.scale, factor, [&](int i, float scale) {
+      if (is_inside >> i & 1u) {
+        put_scale(c.scales, c.scale, (first + int64_t{i} * step) >> c.group_bits, scale);
+      }
+    });
+  }
+#pragma unroll
+  for (int i = 0; i < kPacks; ++i) {
+    if (inside[i]) {
+      store_codes(c, v[i], factor[i], first + int64_t{i} * step);
+    }
   }
 }
 
@@ -135,12 +202,29 @@ inline CodeFrom code_from(const SavedCode& code, const TensorRef& codes, const T
           codes.as<uint8_t>(), scales.data};
 }
 
-// The code as a number by one addition: 2^23 + code has the code as its last bits.
-__device__ inline float signed_byte_fast(uint32_t code) {
-  return __uint_as_float(0x4b000000u | ((code & 255u) ^ 128u)) - 8388736.0f;
+// Code j of a word as a number, the words' codes moved to 0 and up by flipping their signs' bits;
+// by one addition: 2^23 + code has the code as its last bits.
+inline constexpr uint32_t kSignBits8 = 0x80808080u;
+inline constexpr uint32_t kSignBits4 = 0x88888888u;
+__device__ inline float shifted_byte(uint32_t word, int j) {
+  return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7440u + static_cast<uint32_t>(j))) -
+         8388736.0f;
 }
-__device__ inline float signed_nibble_fast(uint32_t code) {
-  return __uint_as_float(0x4b000000u | ((code & 15u) ^ 8u)) - 8388616.0f;
+__device__ inline float shifted_nibble(uint32_t word, int j) {
+  return __uint_as_float(((word >> (4 * j)) & 15u) | 0x4b000000u) - 8388616.0f;
+}
+
+// Scale i as the word of memory that it lies in, and as a number: many are loaded before the first
+// is used, and one load whatever their type.
+__device__ inline const uint32_t* scale_word(const void* scales, DType type, int64_t i) {
+  return static_cast<const uint32_t*>(scales) + (type == DType::f32 ? i : i / 2);
+}
+__device__ inline float scale_number(uint32_t word, DType type, int64_t i) {
+  const uint32_t bits = word >> (16 * (static_cast<uint32_t>(i) & 1u)) & 0xffffu;
+  const float half = __half2float(__ushort_as_half(static_cast<unsigned short>(bits)));
+  const float brain = __uint_as_float(bits << 16);
+  const float other = type == DType::bf16 ? brain : __uint_as_float(word);
+  return type == DType::f16 ? half : other;
 }
 
 }  // namespace lithe::device
