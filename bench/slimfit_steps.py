@@ -40,6 +40,10 @@ def timed(model: str, recipe: str, shape: tuple[str, ...]) -> list[Case]:
     plain = f"{model}, ILS 0.95"
     codec = {
         "slimfit": ("codecs=slimfit",),
+        "its int8 alone": (
+            'codec.edges=["attention:int8/64", "attention_output:derive", "activation_output:int8/64"]',
+        ),
+        "its 4 bits alone": ('codec.edges=["gelu_input:q2.1", "frozen_norm_input:int4/64"]',),
         "all int8": ('codec.edges=["any:int8/64"]',),
         "all int4": ('codec.edges=["any:int4/64"]',),
     }
