@@ -3,11 +3,13 @@
 #include <algorithm>
 
 #include "compress/codec_format.h"
+#include "compress/codec_masks.h"
+#include "compress/codec_norms.h"
 #include "compress/saved_values.h"
 #include "recipe/nearest.h"
 #include "tensor/core/glob.h"
 #include "tensor/ops/attention.h"
-#include "tensor/ops/dropout.h"
+#include "tensor/ops/dropout_mask.h"
 
 namespace lithe {
 namespace {
@@ -15,12 +17,16 @@ namespace {
 // Readers that stand so close share one decoded copy: between them little else is allocated.
 constexpr int kNear = 2;
 
-// As the authors' code stores them (fixed formats, whole probabilities; their masks are drawn again
-// here), and what a native engine should prefer.
-constexpr std::string_view kOriginalEdges[] = {
-    "attention:q3.4",      "dropped_probabilities:regenerate",
-    "probabilities:uq0.8", "activation_output:q3.4",
-    "gelu_input:q2.1",     "frozen_norm_input:top10%"};
+// As the authors' code stores them (fixed formats, whole probabilities, masks in bytes), and what a
+// native engine should prefer.
+constexpr std::string_view kOriginalEdges[] = {"attention:q3.4",
+                                               "dropped_probabilities:regenerate",
+                                               "probabilities:uq0.8",
+                                               "activation_output:q3.4",
+                                               "gelu_input:q2.1",
+                                               "frozen_norm_output:top10%/global",
+                                               "norm_statistics:regenerate",
+                                               "dropout_mask:bytes"};
 constexpr std::string_view kSlimFitEdges[] = {
     "attention:int8/64",   "attention_output:derive",      "dropped_probabilities:regenerate",
     "probabilities:uint8", "activation_output:quarter/64", "linear_input:half",
@@ -56,6 +62,7 @@ struct Rule {
     } else {
       pattern = selector;
     }
+    expect_fitting();
   }
   bool chooses(const Graph& g, const SavedValue& v) const {
     return (v.roles & roles) != 0 || roles == ~uint32_t{0}
@@ -63,7 +70,28 @@ struct Rule {
                : false;
   }
 
+  // A frozen norm's output is kept in the place of its input.
+  bool normalizes() const { return roles == saved_role::kFrozenNormOutput; }
+
  private:
+  void expect_fitting() const {
+    using Kind = CodecFormat::Kind;
+    const Kind kind = format.kind();
+    const bool masks = roles == saved_role::kDropoutMask;
+    if (kind == Kind::keep || (masks && kind == Kind::regenerate)) {
+      return;
+    }
+    if (masks != (kind == Kind::mask)) {
+      throw UsageError("codec.edges",
+                       "'{}:{}': dropout_mask takes bytes, bits or regenerate, and "
+                       "nothing else takes bytes or bits",
+                       selector, format.name());
+    }
+    if (roles == saved_role::kNormStatistics && kind != Kind::regenerate) {
+      throw UsageError("codec.edges", "'{}:{}': norm_statistics takes regenerate or keep", selector,
+                       format.name());
+    }
+  }
   static std::string part(const std::string& text, bool behind) {
     const size_t colon = text.rfind(':');
     if (colon == std::string::npos || colon == 0 || colon + 1 == text.size()) {
@@ -79,7 +107,8 @@ struct Choice {
   SavedValue saved;
   CodecFormat format;
   std::string refused;
-  bool stays = false;  // other readers keep the value
+  bool stays = false;       // other readers keep the value
+  bool normalizes = false;  // a frozen norm's output is kept in the place of the value, its input
 };
 
 // Moves the readers that can do without the value to the result: attention's gradients.
@@ -121,6 +150,24 @@ class Codec final : public Pass {
   std::string_view name() const override { return "codec"; }
   Stage stage() const override { return Stage::graph; }
 
+  // Masks that shall be stored are made before gradients are built, which read them then.
+  void before_gradients(const PassTarget& target) const override {
+    Graph& g = *target.graph;
+    const std::vector<SavedValue> sites = dropout_sites(g);
+    expect_dropouts(g, sites);
+    std::vector<StoredMask> masks;
+    for (const SavedValue& v : sites) {
+      const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) {
+        return r.roles == saved_role::kDropoutMask && r.chooses(g, v);
+      });
+      if (rule != rules_.end() && rule->format.kind() == CodecFormat::Kind::mask &&
+          g.shape(v.value).numel() >= least_bytes_) {
+        masks.push_back({v.value, rule->format.packed()});
+      }
+    }
+    store_dropout_masks(g, masks);
+  }
+
   std::vector<Site> match(const PassTarget& target) const override {
     const Graph& g = *target.graph;
     expect_names(g);
@@ -141,6 +188,11 @@ class Codec final : public Pass {
         // Five of the encoding, one of each decoding.
         out.flops += static_cast<double>(g.shape(c.saved.value).numel()) *
                      static_cast<double>(5 + runs_of(g, c.saved).size());
+      }
+    }
+    for (const SavedValue& v : saved_values(g)) {
+      if ((v.roles & saved_role::kDropoutMask) != 0) {
+        out.bytes[static_cast<size_t>(MemoryClass::saved_activations)] += g.bytes(v.value);
       }
     }
     return out;
@@ -197,7 +249,7 @@ class Codec final : public Pass {
   void expect_names(const Graph& g) const {
     for (size_t i = 0; i < own_rules_; ++i) {
       const Rule& rule = rules_[i];
-      if (rule.pattern == "*") {
+      if (rule.pattern == "*" || rule.roles == saved_role::kDropoutMask) {
         continue;
       }
       std::string best;
@@ -223,13 +275,28 @@ class Codec final : public Pass {
     }
   }
 
+  // The same of patterns for masks, before dropouts are rewritten.
+  void expect_dropouts(const Graph& g, const std::vector<SavedValue>& sites) const {
+    for (size_t i = 0; i < own_rules_; ++i) {
+      const Rule& rule = rules_[i];
+      if (rule.roles != saved_role::kDropoutMask || rule.pattern == "*" ||
+          std::any_of(sites.begin(), sites.end(),
+                      [&](const SavedValue& v) { return rule.chooses(g, v); })) {
+        continue;
+      }
+      throw UsageError("codec.edges", "'{}' names no dropout; {}", rule.pattern,
+                       sites.empty() ? "there is none in this model"
+                                     : fmt::format("one is '{}'", g.name(sites.front().value)));
+    }
+  }
+
   // The first rule that names a value is its own. Where `derive` leaves other readers, the next one
   // is theirs: so what attention's gradient computes does not depend on what else is trained.
   std::vector<Choice> choices(const Graph& g) const {
     std::vector<Choice> out;
     const std::vector<SavedValue> all = saved_values(g);
     for (SavedValue v : all) {
-      if ((v.roles & saved_role::kStatistics) != 0) {
+      if ((v.roles & (saved_role::kStatistics | saved_role::kDropoutMask)) != 0) {
         continue;
       }
       for (const Rule& rule : rules_) {
@@ -244,16 +311,43 @@ class Codec final : public Pass {
             continue;
           }
         } else if (format.kind() != CodecFormat::Kind::keep) {
-          out.push_back({v, format, refusal(g, v, format, all)});
+          out.push_back(
+              {v, format, refusal(g, v, format, all, rule.normalizes()), false, rule.normalizes()});
         }
         break;
       }
     }
+    add_statistics(g, all, out);
     return out;
   }
 
+  // Statistics of norms, which follow from an input that is kept as it is.
+  void add_statistics(const Graph& g, const std::vector<SavedValue>& all,
+                      std::vector<Choice>& out) const {
+    for (const SavedValue& v : all) {
+      if ((v.roles & saved_role::kNormStatistics) == 0) {
+        continue;
+      }
+      const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) {
+        return r.roles == saved_role::kNormStatistics && r.chooses(g, v);
+      });
+      if (rule == rules_.end() || rule->format.kind() == CodecFormat::Kind::keep) {
+        continue;
+      }
+      const ValueId x = viewed(g, norm_input_of(g, v));
+      const auto coded = std::find_if(out.begin(), out.end(), [&](const Choice& c) {
+        return c.saved.value == x && c.refused.empty();
+      });
+      if (coded == out.end()) {
+        out.push_back({v, rule->format, statistics_refusal(g, v)});
+      } else if (!coded->normalizes) {
+        out.push_back({v, rule->format, "the norm's input is coded"});
+      }
+    }
+  }
+
   std::string refusal(const Graph& g, const SavedValue& v, const CodecFormat& format,
-                      const std::vector<SavedValue>& all) const {
+                      const std::vector<SavedValue>& all, bool normalizes = false) const {
     if (g.value(v.value).is_output) {
       return "is an output of the step and lives to its end anyway";
     }
@@ -268,13 +362,18 @@ class Codec final : public Pass {
     }
     if (format.kind() == CodecFormat::Kind::regenerate) {
       const NodeId made = g.value(v.value).producer;
-      if (g.node(made).op != &dropout_op) {
+      if (g.node(made).op != &dropout_op && g.node(made).op != &dropout_apply_op) {
         return fmt::format("is made by {}; only dropout is drawn again", g.node(made).op->name);
       }
       const ValueId from = viewed(g, g.in(made, 0));
       const bool kept =
           std::any_of(all.begin(), all.end(), [&](const SavedValue& s) { return s.value == from; });
       return kept ? "" : "what it drops from is not kept itself";
+    }
+    if (normalizes) {
+      if (const std::string why = normalized_refusal(g, v); !why.empty()) {
+        return why;
+      }
     }
     return format.refusal(g.dtype(v.value), g.shape(v.value));
   }
@@ -284,7 +383,8 @@ class Codec final : public Pass {
     return c.stays ? 0 : g.bytes(c.saved.value);
   }
   static int64_t coded_bytes(const Graph& g, const Choice& c) {
-    return c.format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value));
+    return c.format.bytes(g.dtype(c.saved.value), g.shape(c.saved.value)) -
+           (c.normalizes ? normalized_saving(g, c.saved) : 0);
   }
 
   static ValueId rng_of(const Graph& g) {
@@ -371,6 +471,10 @@ class Codec final : public Pass {
     const ValueId value = c.saved.value;
     const NodeId made = g.value(value).producer;
     const CodecFormat& format = c.format;
+    if (c.normalizes) {
+      keep_normalized(g, c.saved, format, format.draws() ? rng_of(g) : kNoValue);
+      return;
+    }
     g.set_phase(Phase::forward);
     g.set_cursor(g.next(made));
     g.set_scope(g.node(made).scope);
@@ -386,13 +490,17 @@ class Codec final : public Pass {
     }
   }
 
-  // Dropout once more, of the same numbers with the same mask.
+  // Dropout once more, of the same numbers with the same mask; or a norm's statistics.
   static void regenerate(Graph& g, const SavedValue& saved) {
+    if ((saved.roles & saved_role::kNormStatistics) != 0) {
+      regenerate_statistics(g, saved);
+      return;
+    }
     const NodeId made = g.value(saved.value).producer;
     redirect(g, saved, [&] {
       const std::vector<ValueId> inputs(g.inputs(made).begin(), g.inputs(made).end());
       const Attrs attrs = g.node(made).attrs;
-      return g.output(g.emit_node(dropout_op, inputs, attrs), 0);
+      return g.output(g.emit_node(*g.node(made).op, inputs, attrs), 0);
     });
   }
 

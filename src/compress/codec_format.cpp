@@ -5,6 +5,8 @@
 
 #include "tensor/core/name_hash.h"
 #include "tensor/ops/elementwise.h"
+#include "tensor/ops/layout.h"
+#include "tensor/ops/select_largest.h"
 #include "tensor/ops/top_k.h"
 
 namespace lithe {
@@ -65,6 +67,8 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
     kind_ = Kind::derive;
   } else if (text == "half") {
     kind_ = Kind::half;
+  } else if (text == "bytes" || text == "bits") {
+    kind_ = Kind::mask;
   } else if (text == "bf16" || text == "fp16" || text == "fp32") {
     kind_ = Kind::cast;
     cast_ = *dtype_from_name(text);
@@ -78,19 +82,24 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
     kind_ = Kind::quantized;
     quantize_.bits = text[3] == '4' ? 4 : 8;
     known = parse_group(std::string_view(text).substr(4), quantize_);
-  } else if (text.starts_with("top") && text.ends_with("%")) {
+  } else if (text.starts_with("top") && text.find('%') != std::string::npos) {
     kind_ = Kind::top_k;
-    share_ = number_of(std::string_view(text).substr(3, text.size() - 4), 1, 100);
-    known = share_ > 0;
+    const size_t percent = text.find('%');
+    const std::string_view of = std::string_view(text).substr(percent + 1);
+    share_ = number_of(std::string_view(text).substr(3, percent - 3), 1, 100);
+    global_ = of == "/global";
+    known = share_ > 0 && (global_ || of.empty() || of == "/row");
   } else {
     known = false;
   }
   if (!known) {
-    throw UsageError(where,
-                     "'{}' is no codec; give keep, int8 or int4 (int4/32: a scale for each 32, "
-                     "int8/row), q3.4 or uq0.8 (bits before and behind the point, 4 or 8 with the "
-                     "sign), uint8, bf16, fp16, fp32, half, quarter, top10%, regenerate or derive",
-                     text);
+    throw UsageError(
+        where,
+        "'{}' is no codec; give keep, int8 or int4 (int4/32: a scale for each 32, "
+        "int8/row), q3.4 or uq0.8 (bits before and behind the point, 4 or 8 with the "
+        "sign), uint8, bf16, fp16, fp32, half, quarter, top10% (of each row; "
+        "top10%/global: of all), regenerate, derive, or bytes or bits for dropout_mask",
+        text);
   }
 }
 
@@ -113,6 +122,9 @@ std::string CodecFormat::refusal(DType dtype, const Shape& shape) const {
   if (!is_floating(dtype)) {
     return fmt::format("is {}; codecs are for floating types", dtype_name(dtype));
   }
+  if (kind_ == Kind::mask) {
+    return fmt::format("is no mask; {} is for dropout_mask", name_);
+  }
   if (shape.rank() < 1 && (kind_ == Kind::quantized || kind_ == Kind::top_k)) {
     return fmt::format("is a scalar; {} wants rows", name_);
   }
@@ -123,9 +135,16 @@ std::string CodecFormat::refusal(DType dtype, const Shape& shape) const {
   return {};
 }
 
-int64_t CodecFormat::kept_of_row(const Shape& shape) const {
-  const int64_t kept = shape.back() * share_ / 100;
-  return std::clamp<int64_t>(kept, std::min<int64_t>(shape.back(), 1), shape.back());
+Shape CodecFormat::kept(const Shape& shape) const {
+  const auto share = [&](int64_t of) {
+    return std::max(of * share_ / 100, std::min<int64_t>(of, 1));
+  };
+  if (global_) {
+    return {share(shape.numel())};
+  }
+  Shape out = shape;
+  out[shape.rank() - 1] = share(shape.back());
+  return out;
 }
 
 int64_t CodecFormat::bytes(DType dtype, const Shape& shape) const {
@@ -138,15 +157,13 @@ int64_t CodecFormat::bytes(DType dtype, const Shape& shape) const {
       return quantized_bytes(shape, quantize_);
     case Kind::cast:
       return byte_size(cast_, shape);
-    case Kind::top_k: {
-      Shape kept = shape;
-      kept[shape.rank() - 1] = kept_of_row(shape);
-      return byte_size(dtype, kept) + byte_size(DType::i32, kept);
-    }
+    case Kind::top_k:
+      return byte_size(dtype, kept(shape)) + byte_size(DType::i32, kept(shape));
     case Kind::regenerate:
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
+    case Kind::mask:
       break;
   }
   return 0;
@@ -170,8 +187,14 @@ Coded CodecFormat::encode(Graph& g, ValueId v, std::string_view site, ValueId rn
       out.parts = {g.emit(cast_op, {v}, CastAttrs{cast_})};
       break;
     case Kind::top_k: {
-      const TopKOut kept = top_k(g, v, {.k = kept_of_row(out.shape), .by_magnitude = true});
-      out.parts = {kept.values, kept.indices};
+      const int64_t k = kept(out.shape).back();
+      if (global_) {
+        const SelectLargestOut all = select_largest(g, v, {k});
+        out.parts = {all.values, all.indices};
+      } else {
+        const TopKOut rows = top_k(g, v, {.k = k, .by_magnitude = true});
+        out.parts = {rows.values, rows.indices};
+      }
       break;
     }
     case Kind::keep:
@@ -179,6 +202,7 @@ Coded CodecFormat::encode(Graph& g, ValueId v, std::string_view site, ValueId rn
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
+    case Kind::mask:
       throw GraphError("codec", "{} stores nothing of its own", name_);
   }
   return out;
@@ -193,6 +217,12 @@ ValueId CodecFormat::decode(Graph& g, const Coded& coded) const {
     case Kind::cast:
       return g.emit(cast_op, {coded.parts[0]}, CastAttrs{coded.dtype});
     case Kind::top_k:
+      if (global_) {
+        return reshape(g,
+                       g.emit(top_k_grad_op, {coded.parts[0], coded.parts[1]},
+                              TopKGradAttrs{coded.shape.numel()}),
+                       coded.shape);
+      }
       return g.emit(top_k_grad_op, {coded.parts[0], coded.parts[1]},
                     TopKGradAttrs{coded.shape.back()});
     case Kind::keep:
@@ -200,6 +230,7 @@ ValueId CodecFormat::decode(Graph& g, const Coded& coded) const {
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
+    case Kind::mask:
       break;
   }
   throw GraphError("codec", "{} stores nothing of its own", name_);

@@ -23,11 +23,12 @@ class CodecFormat {
     fixed_point,  // q3.4, uq0.8 (unsigned), uint8 ([0, 1] in 255 steps)
     quantized,    // int8 or int4 with a scale for each group of 64; int4/32, int8/row
     cast,         // bf16, fp16, fp32
-    top_k,        // top10%: that share of each row by magnitude, the rest zeros
-    regenerate,   // dropout again of its own saved input
+    top_k,        // top10%: that share of each row, or of all, by magnitude; the rest zeros
+    regenerate,   // dropout again of its own saved input, a norm's statistics of the norm's
     derive,       // nothing: attention's gradient derives what it needs of its output
     half,         // 16 bits a number: bf16, or as it is where it has no more
     quarter,      // a quarter of the value's bits: int8, of 16 bits int4; quarter/32
+    mask,         // bytes, bits: of a dropout, a byte or a bit an element
   };
   // For all of an instance's quantized values.
   struct Options {
@@ -40,6 +41,7 @@ class CodecFormat {
 
   Kind kind() const { return kind_; }
   const std::string& name() const { return name_; }
+  bool packed() const { return name_ == "bits"; }  // of masks
   bool draws() const { return kind_ == Kind::quantized && quantize_.stochastic; }
   // `half` and `quarter` as what they mean for a value's type; others as they are.
   CodecFormat of(DType dtype) const;
@@ -53,14 +55,16 @@ class CodecFormat {
   ValueId decode(Graph& graph, const Coded& coded) const;
 
  private:
-  int64_t kept_of_row(const Shape& shape) const;
+  // What is left of each row, or of all.
+  Shape kept(const Shape& shape) const;
 
   Kind kind_ = Kind::keep;
   std::string name_;
   FixedPointAttrs fixed_;
   QuantizeAttrs quantize_;
   DType cast_ = DType::f32;
-  int share_ = 0;  // percent
+  int share_ = 0;        // percent
+  bool global_ = false;  // of all elements, not of each row
 };
 
 }  // namespace lithe

@@ -5,7 +5,7 @@
 
 #include "tensor/ops/activation.h"
 #include "tensor/ops/attention.h"
-#include "tensor/ops/dropout.h"
+#include "tensor/ops/dropout_mask.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
@@ -51,7 +51,10 @@ uint32_t role_of_reader(const Graph& g, NodeId n, int i) {
     if (i == 1) {
       return kNormInput | (dgamma ? kScaleTrained : 0);
     }
-    return i == 2 || (i == 3 && !rms) ? kStatistics : 0;
+    return i == 2 || (i == 3 && !rms) ? kStatistics | kNormStatistics : 0;
+  }
+  if (op == &dropout_apply_op) {
+    return i == 1 ? kDropoutMask : 0;
   }
   return 0;
 }
@@ -82,7 +85,8 @@ class ForwardRoles {
         at(g_.in(scores, 1)) |= kKey;
         at(g_.output(n, 0)) |= kProbabilities;
       }
-    } else if (op == &dropout_op && (at(g_.in(n, 0)) & kProbabilities) != 0) {
+    } else if ((op == &dropout_op || op == &dropout_apply_op) &&
+               (at(g_.in(n, 0)) & kProbabilities) != 0) {
       at(g_.output(n, 0)) |= kDroppedProbabilities;
     } else if (op == &matmul_op &&
                (at(g_.in(n, 0)) & (kProbabilities | kDroppedProbabilities)) != 0) {
@@ -124,7 +128,7 @@ uint32_t joined(const Graph& g, ValueId v, uint32_t by_readers, uint32_t by_forw
   const NodeId made = g.value(v).producer;
   const bool trained = (by_readers & kScaleTrained) != 0;
   uint32_t roles = by_readers & ~kScaleTrained;
-  roles |= (roles & kNormInput) != 0 && !trained ? kFrozenNormInput : 0u;
+  roles |= (roles & kNormInput) != 0 && !trained ? kFrozenNormInput | kFrozenNormOutput : 0u;
   roles |= by_forward & ~kLinearInput;
   if (linear && (by_forward & kLinearInput) != 0) {
     const OpDef* op = g.node(made).op;
@@ -142,6 +146,9 @@ std::span<const SavedRoleName> saved_role_names() {
       {"any", ~uint32_t{0}},
       {"norm_input", kNormInput},
       {"frozen_norm_input", kFrozenNormInput},
+      {"frozen_norm_output", kFrozenNormOutput},
+      {"norm_statistics", kNormStatistics},
+      {"dropout_mask", kDropoutMask},
       {"gelu_input", kGeluInput},
       {"attention", kQuery | kKey | kValue},
       {"query", kQuery},

@@ -29,6 +29,10 @@ inline constexpr uint32_t kDroppedProbabilities = 1u << 8;  // the same after dr
 inline constexpr uint32_t kLinearInput = 1u << 9;  // x of a linear layer whose weight is trained
 inline constexpr uint32_t kActivationOutput = 1u << 10;  // the same where an activation made it
 inline constexpr uint32_t kStatistics = 1u << 11;        // a number a row: means, log-sum-exps
+inline constexpr uint32_t kNormStatistics = 1u << 12;    // those of a norm
+inline constexpr uint32_t kDropoutMask = 1u << 13;       // where it is stored (codec_masks.h)
+// Of a frozen norm's input too: what may be kept in normalised form instead (codec_norms.h).
+inline constexpr uint32_t kFrozenNormOutput = 1u << 14;
 
 }  // namespace saved_role
 

@@ -21,6 +21,7 @@ StepOptions read_step_options(const recipe::Recipe& recipe) {
   options.clip_norm = recipe.number("train.clip_norm");
   options.label_smoothing = recipe.number("train.label_smoothing");
   options.unfused_attention = recipe.string("model.attention") == "unfused";
+  options.value_dropout = recipe.string("model.attention_dropout") == "values";
   options.compute = *dtype_from_name(recipe.string("train.compute"));
   options.fuse = recipe.boolean("train.fuse");
   options.numerics.tf32 = recipe.boolean("train.tf32");

@@ -42,6 +42,11 @@ Schema model_options() {
             .fallback = std::string("fused"),
             .help = "fused never stores the T x T probabilities; unfused is the textbook form",
             .choices = {"fused", "unfused"}})
+      .add({.key = "attention_dropout",
+            .type = Type::string,
+            .fallback = std::string("probabilities"),
+            .help = "what attention's dropout drops; values is what SlimFit's authors do",
+            .choices = {"probabilities", "values"}})
       .add({.key = "type",
             .type = Type::string,
             .fallback = std::string("vit"),
@@ -167,13 +172,15 @@ Schema train_options() {
             .fallback = int64_t{0},
             .help = "seed of weights, order, augmentation and dropout",
             .min = 0})
-      .add({.key = "codecs",
-            .type = Type::string,
-            .fallback = std::string("none"),
-            .help =
-                "short for codec.preset, with what the preset is made for: slimfit_original sets "
-                "model.attention: unfused where the recipe does not name it",
-            .choices = {"none", "slimfit_original", "slimfit"}});
+      .add(
+          {.key = "codecs",
+           .type = Type::string,
+           .fallback = std::string("none"),
+           .help =
+               "short for codec.preset, with what the preset is made for: slimfit_original sets "
+               "model.attention: unfused and model.attention_dropout: values where the recipe does "
+               "not name them",
+           .choices = {"none", "slimfit_original", "slimfit"}});
   schema.section("model", model_options(), "what is trained");
   schema.section("data", data_options(), "what it is trained on");
   schema.section("train", loop_options(), "the loop");
@@ -201,6 +208,9 @@ recipe::Recipe load_train_recipe(const std::string& path, std::span<const std::s
   std::vector<std::string> all = {"codec.preset=" + preset};
   if (preset == "slimfit_original" && !plain.given("model.attention")) {
     all.emplace_back("model.attention=unfused");
+  }
+  if (preset == "slimfit_original" && !plain.given("model.attention_dropout")) {
+    all.emplace_back("model.attention_dropout=values");
   }
   all.insert(all.end(), overrides.begin(), overrides.end());
   return recipe::Recipe::load(path, schema, all);

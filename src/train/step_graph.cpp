@@ -6,6 +6,7 @@
 
 #include "tensor/graph/verify.h"
 #include "tensor/ops/attention.h"
+#include "tensor/ops/attention_dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/fuse.h"
 #include "tensor/ops/fuse_codecs.h"
@@ -77,8 +78,14 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
     step.correct = out.correct;
     g.mark_output(out.correct, "correct");
   }
+  if (options.value_dropout) {
+    drop_attention_values(g);
+  }
   if (options.unfused_attention) {
     expand(g, is_attention);
+  }
+  if (training) {
+    c.passes.before_gradients({&c.model, &c.slots, &g});
   }
   if (options.fuse) {
     fuse_residual_norms(g);

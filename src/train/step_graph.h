@@ -31,7 +31,8 @@ struct StepOptions {
   double clip_norm = 0;    // 0: no clipping, the norm is still reported
   double label_smoothing = 0;
   bool unfused_attention = false;
-  bool fuse = true;  // rewrite chains of ops into fused ones
+  bool value_dropout = false;  // attention drops values, not probabilities
+  bool fuse = true;            // rewrite chains of ops into fused ones
   Numerics numerics;
   DType compute = DType::f32;  // nn::BuildOptions::compute
 };

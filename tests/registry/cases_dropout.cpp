@@ -1,5 +1,5 @@
 #include "registry/registry.h"
-#include "tensor/ops/dropout.h"
+#include "tensor/ops/dropout_mask.h"
 
 namespace lithe::registry {
 
@@ -36,6 +36,19 @@ void add_dropout_cases(std::vector<Case>& cases) {
                      .build = [attrs = s.attrs](Graph& g, std::span<const ValueId> in) {
                        return std::vector<ValueId>{dropout(g, in[0], in[1], attrs)};
                      }});
+    for (const bool packed : {false, true}) {
+      for (const OpDef* op : {&dropout_mask_op, &dropout_apply_op}) {
+        cases.push_back(
+            {.op = op,
+             .name = fmt::format("{} p {} key {} bits {}{}", s.shape, s.attrs.p, s.attrs.key,
+                                 s.attrs.bits, packed ? " packed" : ""),
+             .inputs = {{.shape = s.shape}, {.shape = {2}, .fill = Fill::rng}},
+             .build = [attrs = s.attrs, packed](Graph& g, std::span<const ValueId> in) {
+               const ValueId mask = dropout_mask(g, in[1], attrs, g.shape(in[0]), packed);
+               return std::vector<ValueId>{dropout_apply(g, in[0], mask, attrs, packed), mask};
+             }});
+      }
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 #include "registry/registry.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/normalized_rows.h"
 
 namespace lithe::registry {
 namespace {
@@ -63,6 +64,27 @@ void add_frozen(std::vector<Case>& cases) {
   }
 }
 
+// What stands between forward and backward where a frozen norm's output is kept.
+void add_normalized(std::vector<Case>& cases) {
+  for (const Shape& shape : {Shape{1}, Shape{7}, Shape{3, 5}, Shape{0, 4}, Shape{2, 3, 64},
+                             Shape{4, 768}, Shape{129, 80}, Shape{2, 2, 2, 257}, Shape{3, 4096}}) {
+    const Input row{.shape = {shape.product(0, shape.rank() - 1)},
+                    .fill = Fill::positive,
+                    .differentiable = false,
+                    .widened = true};
+    for (const OpDef* op : {&normalize_rows_op, &spread_rows_op}) {
+      cases.push_back({.op = op,
+                       .name = fmt::format("{}", shape),
+                       .inputs = {{.shape = shape, .differentiable = false}, row, row},
+                       .build = [op](Graph& g, std::span<const ValueId> in) {
+                         return std::vector<ValueId>{op == &spread_rows_op
+                                                         ? spread_rows(g, in[0], in[2])
+                                                         : normalize_rows(g, in[0], in[1], in[2])};
+                       }});
+    }
+  }
+}
+
 }  // namespace
 
 void add_norm_cases(std::vector<Case>& cases) {
@@ -83,6 +105,7 @@ void add_norm_cases(std::vector<Case>& cases) {
   };
   add(cases, layer_norm_op, rows);
   add_frozen(cases);
+  add_normalized(cases);
   add(cases, rms_norm_op, rows);
   const Size images[] = {
       {{1, 6}, 1e-5, 2},

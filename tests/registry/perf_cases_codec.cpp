@@ -2,7 +2,11 @@
 // own and by fused ones. Of two cases, one the beginning of the other, the difference is the rest.
 #include "registry/modes.h"
 #include "tensor/ops/activation_codes.h"
+#include "tensor/ops/dropout_mask.h"
+#include "tensor/ops/normalized_rows.h"
 #include "tensor/ops/residual_norm_codes.h"
+#include "tensor/ops/select_largest.h"
+#include "tensor/ops/top_k.h"
 
 namespace lithe::registry {
 namespace {
@@ -123,6 +127,50 @@ void add_norms(std::vector<Case>& cases) {
   }
 }
 
+// What SlimFit's code keeps: stored masks, and the largest tenth of all normalised elements.
+void add_original(std::vector<Case>& cases) {
+  const Input row{
+      .shape = {kRows[0]}, .fill = Fill::positive, .differentiable = false, .widened = true};
+  const DropoutAttrs drops{.p = 0.1, .key = 3};
+  for (const bool packed : {false, true}) {
+    cases.push_back({&dropout_mask_op,
+                     packed ? "large mask, bits" : "large mask, bytes",
+                     {{.shape = {2}, .fill = Fill::rng}},
+                     [=](Graph& g, Values v) -> Outputs {
+                       return {dropout_mask(g, v[0], drops, kRows, packed)};
+                     }});
+    cases.push_back({&dropout_apply_op,
+                     packed ? "large mask and its use, bits" : "large mask and its use, bytes",
+                     {exact(kRows), {.shape = {2}, .fill = Fill::rng}},
+                     [=](Graph& g, Values v) -> Outputs {
+                       const ValueId mask = dropout_mask(g, v[1], drops, kRows, packed);
+                       return {dropout_apply(g, v[0], mask, drops, packed)};
+                     }});
+  }
+  cases.push_back(
+      {&normalize_rows_op,
+       fmt::format("large {}", kRows),
+       {exact(kRows), row, row},
+       [](Graph& g, Values v) -> Outputs { return {normalize_rows(g, v[0], v[1], v[2])}; }});
+  cases.push_back({&spread_rows_op,
+                   fmt::format("large {}", kRows),
+                   {exact(kRows), row},
+                   [](Graph& g, Values v) -> Outputs { return {spread_rows(g, v[0], v[1])}; }});
+  for (const bool both : {false, true}) {
+    cases.push_back({&select_largest_op,
+                     both ? "large both a tenth" : "large a tenth",
+                     {exact(kRows)},
+                     [both](Graph& g, Values v) -> Outputs {
+                       const SelectLargestOut out = select_largest(g, v[0], {kRows.numel() / 10});
+                       if (both) {
+                         return {g.emit(top_k_grad_op, {out.values, out.indices},
+                                        TopKGradAttrs{kRows.numel()})};
+                       }
+                       return {out.values, out.indices};
+                     }});
+  }
+}
+
 // Query, key, value and output of attention, as neighbours that a device may run as one.
 void add_neighbours(std::vector<Case>& cases) {
   const QuantizeAttrs attrs{.bits = 8};
@@ -151,6 +199,7 @@ void add_neighbours(std::vector<Case>& cases) {
 void add_codec_perf_cases(std::vector<Case>& cases) {
   add_passes(cases);
   add_activations(cases);
+  add_original(cases);
   add_norms(cases);
   add_neighbours(cases);
 }

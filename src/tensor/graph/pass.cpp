@@ -56,6 +56,12 @@ std::vector<PassReport> PassManager::apply(Pass::Stage stage, const PassTarget& 
   return reports;
 }
 
+void PassManager::before_gradients(const PassTarget& target) const {
+  for (const auto& pass : passes_) {
+    pass->before_gradients(target);
+  }
+}
+
 bool PassManager::on(PassEvent event, int64_t step) const {
   bool rebuild = false;
   for (const auto& pass : passes_) {

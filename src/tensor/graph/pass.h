@@ -98,6 +98,9 @@ class Pass {
   virtual std::vector<Site> match(const PassTarget& target) const = 0;
   virtual PassEstimate estimate(const PassTarget& target) const = 0;
   virtual PassReport apply(const PassTarget& target) = 0;
+  // Of graph passes: what the forward graph must have before its gradient is built. Evaluation is
+  // not asked.
+  virtual void before_gradients(const PassTarget& /*target*/) const {}
   // Returns true when graphs must be rebuilt (a schedule chose other sites).
   virtual bool on(PassEvent /*event*/, int64_t /*step*/) { return false; }
   // After apply; null where the pass chooses once and for all.
@@ -143,6 +146,7 @@ class PassManager {
                                       std::vector<std::string>* preview = nullptr) const;
   std::vector<PassReport> apply_graph(const PassTarget& target,
                                       std::vector<std::string>* preview = nullptr) const;
+  void before_gradients(const PassTarget& target) const;
   bool on(PassEvent event, int64_t step) const;
   // Of the pass that has one: units have one owner.
   const UnitSchedule* schedule() const;

@@ -7,6 +7,7 @@
 #include "tensor/ops/attention.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/dropout.h"
+#include "tensor/ops/dropout_mask.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/fixed_point.h"
@@ -15,10 +16,12 @@
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/normalized_rows.h"
 #include "tensor/ops/op_table.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm_codes.h"
+#include "tensor/ops/select_largest.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/top_k.h"
 #include "tensor/ops/update.h"
@@ -90,6 +93,8 @@ constexpr Entry kKernels[] = {
     {&residual_norm_grad_op, residual_norm_grad_cuda},
     {&residual_norm_codes_op, residual_norm_codes_cuda},
     {&residual_norm_codes_grad_op, residual_norm_codes_grad_cuda},
+    {&normalize_rows_op, normalize_rows_cuda},
+    {&spread_rows_op, spread_rows_cuda},
     // images
     {&conv2d_op, conv2d_cuda},
     {&conv2d_dx_op, conv2d_dx_cuda},
@@ -105,6 +110,7 @@ constexpr Entry kKernels[] = {
     // selection
     {&top_k_op, top_k_cuda},
     {&top_k_grad_op, top_k_grad_cuda},
+    {&select_largest_op, select_largest_cuda},
     // codes
     {&fixed_point_encode_op, fixed_point_encode_cuda},
     {&fixed_point_decode_op, fixed_point_decode_cuda},
@@ -117,6 +123,8 @@ constexpr Entry kKernels[] = {
     {&embedding_op, embedding_cuda},
     {&embedding_grad_op, embedding_grad_cuda},
     {&dropout_op, dropout_cuda},
+    {&dropout_mask_op, dropout_mask_cuda},
+    {&dropout_apply_op, dropout_apply_cuda},
     // losses
     {&cross_entropy_op, cross_entropy_cuda},
     {&cross_entropy_grad_op, cross_entropy_grad_cuda},

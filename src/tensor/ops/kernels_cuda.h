@@ -91,16 +91,23 @@ void upsample_nearest_grad_cuda(const KernelArgs& args);
 void pixel_unshuffle_cuda(const KernelArgs& args);
 void pixel_shuffle_cuda(const KernelArgs& args);
 
-// top_k_cuda.cu
+// select_largest_cuda.cu, top_k_cuda.cu
+void select_largest_cuda(const KernelArgs& args);
 void top_k_cuda(const KernelArgs& args);
 void top_k_grad_cuda(const KernelArgs& args);
+
+// normalized_rows_cuda.cu
+void normalize_rows_cuda(const KernelArgs& args);
+void spread_rows_cuda(const KernelArgs& args);
 
 // attention_cuda.cu, attention_grad_cuda.cu
 void attention_cuda(const KernelArgs& args);
 void attention_grad_cuda(const KernelArgs& args);
 
-// dropout_cuda.cu, embedding_cuda.cu, embedding_grad_cuda.cu
+// dropout_cuda.cu, dropout_mask_cuda.cu, embedding_cuda.cu, embedding_grad_cuda.cu
 void dropout_cuda(const KernelArgs& args);
+void dropout_mask_cuda(const KernelArgs& args);
+void dropout_apply_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);
 void embedding_grad_cuda(const KernelArgs& args);
 

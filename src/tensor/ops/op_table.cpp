@@ -6,6 +6,7 @@
 #include "tensor/ops/attention.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/dropout.h"
+#include "tensor/ops/dropout_mask.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/fixed_point.h"
@@ -14,9 +15,11 @@
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/normalized_rows.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm_codes.h"
+#include "tensor/ops/select_largest.h"
 #include "tensor/ops/softmax.h"
 #include "tensor/ops/top_k.h"
 #include "tensor/ops/update.h"
@@ -86,10 +89,14 @@ std::span<const OpDef* const> op_table() {
       &residual_norm_grad_op,
       &residual_norm_codes_op,
       &residual_norm_codes_grad_op,
+      &normalize_rows_op,
+      &spread_rows_op,
       // lookup and dropout
       &embedding_op,
       &embedding_grad_op,
       &dropout_op,
+      &dropout_mask_op,
+      &dropout_apply_op,
       // losses
       &cross_entropy_op,
       &cross_entropy_grad_op,
@@ -111,6 +118,7 @@ std::span<const OpDef* const> op_table() {
       // selection
       &top_k_op,
       &top_k_grad_op,
+      &select_largest_op,
       // codes
       &fixed_point_encode_op,
       &fixed_point_decode_op,
