@@ -43,7 +43,9 @@ struct Setting {
   int64_t hidden = kHidden;
   int64_t batch = kBatch;
   int64_t heads = kHeads;
-  double dropout = 0.1;  // BERT's
+  double dropout = 0.1;    // BERT's
+  double weights = 0.1;    // their deviation; 0: 1 / sqrt(3 fan_in), as PyTorch starts
+  bool fuse_norms = true;  // with dropout and residual
 };
 
 template <typename Config>
@@ -64,6 +66,7 @@ inline bool is_attention(const Graph& g, NodeId n) { return g.node(n).op == &att
 // One block of BERT or of ViT between an embedded input and a loss's gradient, coded and planned.
 struct BlockPlan {
   BlockPlan(bool bert, const Setting& setting) {
+    weights = setting.weights;
     rows = setting.batch * setting.tokens;
     if (bert) {
       bert_.emplace(slots, "block", config_of<nn::BertConfig>(setting));
@@ -105,7 +108,9 @@ struct BlockPlan {
       passes.emplace(codec_passes(setting.codec));
       passes->before_gradients({nullptr, &slots, &g});
     }
-    fuse_residual_norms(g);
+    if (setting.fuse_norms) {
+      fuse_residual_norms(g);
+    }
     fuse_parallel_linears(g);
     std::vector<ValueId> wanted = {x};
     for (ValueId v : g.leaves()) {
@@ -163,6 +168,7 @@ struct BlockPlan {
   PassReport report;
   int fused = 0;
   int64_t saved = 0;
+  double weights = 0;
   int64_t rows = 0;  // tokens of all samples
   std::map<std::string, int64_t> by_name;
 };
@@ -194,7 +200,11 @@ inline std::map<std::string, Tensor> run(BlockPlan& block) {
   for (SlotId s = 0; s < block.slots.size(); ++s) {
     const Slot& slot = block.slots[s];
     const bool norm = slot.name.find("orm") != std::string::npos;
-    Tensor value = normal(slot.dtype, slot.shape, static_cast<uint64_t>(s) + 5, norm ? 0.02 : 0.1);
+    const double linear = block.weights > 0
+                              ? block.weights
+                              : 1 / std::sqrt(3 * static_cast<double>(slot.shape.back()));
+    Tensor value =
+        normal(slot.dtype, slot.shape, static_cast<uint64_t>(s) + 5, norm ? 0.02 : linear);
     if (norm && slot.name.ends_with("weight")) {
       for (float& w : value.as<float>()) {
         w += 1;
