@@ -3,11 +3,11 @@
 #include <algorithm>
 
 #include "compress/codec_format.h"
+#include "compress/rerun.h"
 #include "compress/saved_values.h"
 #include "recipe/nearest.h"
 #include "tensor/core/glob.h"
 #include "tensor/ops/attention.h"
-#include "tensor/ops/dropout.h"
 
 namespace lithe {
 namespace {
@@ -80,6 +80,7 @@ struct Choice {
   CodecFormat format;
   std::string refused;
   bool stays = false;  // other readers keep the value
+  Rerun::Way rerun = Rerun::Way::none;
 };
 
 // Moves the readers that can do without the value to the result: attention's gradients.
@@ -139,8 +140,9 @@ class Codec final : public Pass {
         out.bytes[static_cast<size_t>(MemoryClass::saved_activations)] +=
             coded_bytes(g, c) - plain_bytes(g, c);
         // Five of the encoding, one of each decoding.
+        const size_t encoding = c.rerun == Rerun::Way::none ? 5 : 0;
         out.flops += static_cast<double>(g.shape(c.saved.value).numel()) *
-                     static_cast<double>(5 + runs_of(g, c.saved).size());
+                     static_cast<double>(encoding + runs_of(g, c.saved).size());
       }
     }
     return out;
@@ -156,10 +158,11 @@ class Codec final : public Pass {
     int64_t before = 0;
     int64_t after = 0;
     int64_t refused = 0;
-    // What is drawn again reads its input instead, so that comes first.
+    reruns_.clear();
+    // What is computed again reads its operands instead, so that comes first.
     for (const bool again : {true, false}) {
       for (const Choice& c : choices(g)) {
-        if ((c.format.kind() == CodecFormat::Kind::regenerate) != again) {
+        if ((c.format.kind() == CodecFormat::Kind::recompute) != again) {
           continue;
         }
         if (!c.refused.empty()) {
@@ -170,7 +173,7 @@ class Codec final : public Pass {
         after += coded_bytes(g, c);
         ++report.sites;
         if (again) {
-          regenerate(g, c.saved);
+          rerun(g, c);
         } else if (c.format.kind() == CodecFormat::Kind::derive) {
           derive(g, c.saved);
         } else {
@@ -228,6 +231,10 @@ class Codec final : public Pass {
   std::vector<Choice> choices(const Graph& g) const {
     std::vector<Choice> out;
     const std::vector<SavedValue> all = saved_values(g);
+    std::vector<bool> kept(static_cast<size_t>(g.value_count()), false);
+    for (const SavedValue& v : all) {
+      kept[static_cast<size_t>(v.value)] = true;
+    }
     for (SavedValue v : all) {
       if ((v.roles & saved_role::kStatistics) != 0) {
         continue;
@@ -239,12 +246,21 @@ class Codec final : public Pass {
         const CodecFormat format = rule.format.of(g.dtype(v.value));
         if (format.kind() == CodecFormat::Kind::derive) {
           const SavedValue derived{v.value, v.roles, take_deriving(g, v)};
-          out.push_back({derived, format, refusal(g, derived, format, all), !v.readers.empty()});
+          out.push_back({derived, format, refusal(g, derived, format), !v.readers.empty()});
+          // Nothing is computed again from what is not there either.
+          kept[static_cast<size_t>(v.value)] = !out.back().refused.empty() || !v.readers.empty();
           if (!derived.readers.empty() && !v.readers.empty()) {
             continue;
           }
         } else if (format.kind() != CodecFormat::Kind::keep) {
-          out.push_back({v, format, refusal(g, v, format, all)});
+          out.push_back({v, format, refusal(g, v, format)});
+          if (format.kind() == CodecFormat::Kind::recompute && out.back().refused.empty()) {
+            Rerun found =
+                find_rerun(g, v.value, [&](ValueId in) { return kept[static_cast<size_t>(in)]; });
+            out.back().refused = std::move(found.refusal);
+            out.back().rerun = found.way;
+            kept[static_cast<size_t>(v.value)] = found.way == Rerun::Way::none;
+          }
         }
         break;
       }
@@ -252,8 +268,7 @@ class Codec final : public Pass {
     return out;
   }
 
-  std::string refusal(const Graph& g, const SavedValue& v, const CodecFormat& format,
-                      const std::vector<SavedValue>& all) const {
+  std::string refusal(const Graph& g, const SavedValue& v, const CodecFormat& format) const {
     if (g.value(v.value).is_output) {
       return "is an output of the step and lives to its end anyway";
     }
@@ -265,16 +280,6 @@ class Codec final : public Pass {
     }
     if (format.kind() == CodecFormat::Kind::derive && v.readers.empty()) {
       return "is no output of fused attention; only attention's gradient does without";
-    }
-    if (format.kind() == CodecFormat::Kind::regenerate) {
-      const NodeId made = g.value(v.value).producer;
-      if (g.node(made).op != &dropout_op) {
-        return fmt::format("is made by {}; only dropout is drawn again", g.node(made).op->name);
-      }
-      const ValueId from = viewed(g, g.in(made, 0));
-      const bool kept =
-          std::any_of(all.begin(), all.end(), [&](const SavedValue& s) { return s.value == from; });
-      return kept ? "" : "what it drops from is not kept itself";
     }
     return format.refusal(g.dtype(v.value), g.shape(v.value));
   }
@@ -296,12 +301,17 @@ class Codec final : public Pass {
     return kNoValue;
   }
 
-  // Runs of readers that share a decoded copy.
-  static std::vector<std::vector<SavedReader>> runs_of(const Graph& g, const SavedValue& v) {
+  bool is_rerun(NodeId n) const {
+    return std::find(reruns_.begin(), reruns_.end(), n) != reruns_.end();
+  }
+
+  // Runs of readers that share a decoded copy. What is computed again may take its copy's place, so
+  // it shares none.
+  std::vector<std::vector<SavedReader>> runs_of(const Graph& g, const SavedValue& v) const {
     std::vector<std::vector<SavedReader>> runs;
     for (const SavedReader& reader : v.readers) {
       bool near = false;
-      if (!runs.empty()) {
+      if (!runs.empty() && !is_rerun(reader.node) && !is_rerun(runs.back().back().node)) {
         NodeId n = runs.back().back().node;
         for (int step = 0; step <= kNear && n != kNoNode && !near; ++step, n = g.next(n)) {
           near = n == reader.node;
@@ -345,7 +355,7 @@ class Codec final : public Pass {
 
   // Each run of readers reads what `restore` emits right before it.
   template <typename Restore>
-  static void redirect(Graph& g, const SavedValue& saved, Restore&& restore) {
+  void redirect(Graph& g, const SavedValue& saved, Restore&& restore) {
     for (const std::vector<SavedReader>& run : runs_of(g, saved)) {
       g.set_phase(Phase::backward);
       g.set_cursor(place_before(g, run.front().node));
@@ -367,7 +377,7 @@ class Codec final : public Pass {
     }
   }
 
-  static void code(Graph& g, const Choice& c) {
+  void code(Graph& g, const Choice& c) {
     const ValueId value = c.saved.value;
     const NodeId made = g.value(value).producer;
     const CodecFormat& format = c.format;
@@ -386,19 +396,18 @@ class Codec final : public Pass {
     }
   }
 
-  // Dropout once more, of the same numbers with the same mask.
-  static void regenerate(Graph& g, const SavedValue& saved) {
-    const NodeId made = g.value(saved.value).producer;
-    redirect(g, saved, [&] {
-      const std::vector<ValueId> inputs(g.inputs(made).begin(), g.inputs(made).end());
-      const Attrs attrs = g.node(made).attrs;
-      return g.output(g.emit_node(dropout_op, inputs, attrs), 0);
+  void rerun(Graph& g, const Choice& c) {
+    redirect(g, c.saved, [&] {
+      const ValueId again = emit_rerun(g, c.saved.value, c.rerun);
+      reruns_.push_back(g.value(again).producer);
+      return again;
     });
   }
 
   std::vector<Rule> rules_;
   size_t own_rules_ = 0;  // those of `edges`; the preset's stand behind them
   int64_t least_bytes_ = 0;
+  std::vector<NodeId> reruns_;  // in the graph that is rewritten
 };
 
 recipe::Schema options() {

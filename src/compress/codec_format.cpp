@@ -59,8 +59,8 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
   } else if (text == "uint8") {
     kind_ = Kind::fixed_point;
     fixed_.unit = true;
-  } else if (text == "regenerate") {
-    kind_ = Kind::regenerate;
+  } else if (text == "recompute" || text == "regenerate") {
+    kind_ = Kind::recompute;
   } else if (text == "derive") {
     kind_ = Kind::derive;
   } else if (text == "half") {
@@ -89,7 +89,7 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
     throw UsageError(where,
                      "'{}' is no codec; give keep, int8 or int4 (int4/32: a scale for each 32, "
                      "int8/row), q3.4 or uq0.8 (bits before and behind the point, 4 or 8 with the "
-                     "sign), uint8, bf16, fp16, fp32, half, quarter, top10%, regenerate or derive",
+                     "sign), uint8, bf16, fp16, fp32, half, quarter, top10%, recompute or derive",
                      text);
   }
 }
@@ -143,7 +143,7 @@ int64_t CodecFormat::bytes(DType dtype, const Shape& shape) const {
       kept[shape.rank() - 1] = kept_of_row(shape);
       return byte_size(dtype, kept) + byte_size(DType::i32, kept);
     }
-    case Kind::regenerate:
+    case Kind::recompute:
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
@@ -175,7 +175,7 @@ Coded CodecFormat::encode(Graph& g, ValueId v, std::string_view site, ValueId rn
       break;
     }
     case Kind::keep:
-    case Kind::regenerate:
+    case Kind::recompute:
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
@@ -196,7 +196,7 @@ ValueId CodecFormat::decode(Graph& g, const Coded& coded) const {
       return g.emit(top_k_grad_op, {coded.parts[0], coded.parts[1]},
                     TopKGradAttrs{coded.shape.back()});
     case Kind::keep:
-    case Kind::regenerate:
+    case Kind::recompute:
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
