@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compress/codec_format.h"
+#include "compress/host_copies.h"
 #include "compress/rerun.h"
 #include "compress/saved_values.h"
 #include "recipe/nearest.h"
@@ -158,6 +159,8 @@ class Codec final : public Pass {
     int64_t before = 0;
     int64_t after = 0;
     int64_t refused = 0;
+    int64_t on_host = 0;
+    std::vector<SavedValue> offloaded;
     reruns_.clear();
     // What is computed again reads its operands instead, so that comes first.
     for (const bool again : {true, false}) {
@@ -176,18 +179,25 @@ class Codec final : public Pass {
           rerun(g, c);
         } else if (c.format.kind() == CodecFormat::Kind::derive) {
           derive(g, c.saved);
+        } else if (c.format.kind() == CodecFormat::Kind::offload) {
+          offloaded.push_back(c.saved);
+          on_host += g.bytes(c.saved.value);
         } else {
           code(g, c);
         }
       }
     }
+    offload(g, offloaded);
     g.set_cursor(kNoNode);
     g.set_phase(phase);
     g.set_scope(scope);
     constexpr double kMiB = 1 << 20;
-    report.what = fmt::format("{} values of {:.2f} MiB in {:.2f}{}", report.sites,
-                              static_cast<double>(before) / kMiB, static_cast<double>(after) / kMiB,
-                              refused == 0 ? "" : fmt::format(", {} refused", refused));
+    report.what = fmt::format(
+        "{} values of {:.2f} MiB in {:.2f}{}{}", report.sites, static_cast<double>(before) / kMiB,
+        static_cast<double>(after) / kMiB,
+        on_host == 0 ? ""
+                     : fmt::format(", {:.2f} on the host", static_cast<double>(on_host) / kMiB),
+        refused == 0 ? "" : fmt::format(", {} refused", refused));
     return report;
   }
 
@@ -357,22 +367,27 @@ class Codec final : public Pass {
   template <typename Restore>
   void redirect(Graph& g, const SavedValue& saved, Restore&& restore) {
     for (const std::vector<SavedReader>& run : runs_of(g, saved)) {
-      g.set_phase(Phase::backward);
-      g.set_cursor(place_before(g, run.front().node));
-      g.set_scope(g.node(run.front().node).scope);
-      const ValueId whole = restore();
-      g.set_cursor(run.front().node);
-      std::vector<std::pair<ValueId, ValueId>> views;  // of the run so far
-      for (const SavedReader& reader : run) {
-        const ValueId v = g.in(reader.node, reader.input);
-        const auto known = std::find_if(views.begin(), views.end(),
-                                        [&](const auto& pair) { return pair.first == v; });
-        if (known == views.end()) {
-          views.emplace_back(v, view_of(g, v, saved.value, whole));
-          g.replace_input(reader.node, reader.input, views.back().second);
-        } else {
-          g.replace_input(reader.node, reader.input, known->second);
-        }
+      redirect_run(g, saved.value, run, restore);
+    }
+  }
+  template <typename Restore>
+  static void redirect_run(Graph& g, ValueId value, const std::vector<SavedReader>& run,
+                           Restore&& restore) {
+    g.set_phase(Phase::backward);
+    g.set_cursor(place_before(g, run.front().node));
+    g.set_scope(g.node(run.front().node).scope);
+    const ValueId whole = restore();
+    g.set_cursor(run.front().node);
+    std::vector<std::pair<ValueId, ValueId>> views;  // of the run so far
+    for (const SavedReader& reader : run) {
+      const ValueId v = g.in(reader.node, reader.input);
+      const auto known = std::find_if(views.begin(), views.end(),
+                                      [&](const auto& pair) { return pair.first == v; });
+      if (known == views.end()) {
+        views.emplace_back(v, view_of(g, v, value, whole));
+        g.replace_input(reader.node, reader.input, views.back().second);
+      } else {
+        g.replace_input(reader.node, reader.input, known->second);
       }
     }
   }
@@ -393,6 +408,43 @@ class Codec final : public Pass {
   static void derive(Graph& g, const SavedValue& saved) {
     for (const SavedReader& reader : saved.readers) {
       g.replace_input(reader.node, reader.input, kNoValue);
+    }
+  }
+
+  // To the host behind their producers, and back in the order of the readers.
+  void offload(Graph& g, const std::vector<SavedValue>& saved) {
+    if (saved.empty()) {
+      return;
+    }
+    std::vector<int> position(static_cast<size_t>(g.node_count()), 0);
+    int count = 0;
+    for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
+      position[static_cast<size_t>(n)] = count++;
+    }
+    struct Return {
+      size_t of = 0;
+      std::vector<SavedReader> run;
+    };
+    std::vector<ValueId> values;
+    std::vector<Return> returns;
+    for (const SavedValue& s : saved) {
+      for (std::vector<SavedReader>& run : runs_of(g, s)) {
+        returns.push_back({values.size(), std::move(run)});
+      }
+      values.push_back(s.value);
+    }
+    std::stable_sort(returns.begin(), returns.end(), [&](const Return& a, const Return& b) {
+      return position[static_cast<size_t>(a.run.front().node)] <
+             position[static_cast<size_t>(b.run.front().node)];
+    });
+    const std::vector<ValueId> on_host = emit_host_stores(g, values);
+    std::vector<ValueId> needed;
+    for (const Return& r : returns) {
+      needed.push_back(on_host[r.of]);
+    }
+    HostLoads loads(g, std::move(needed));
+    for (const Return& r : returns) {
+      redirect_run(g, values[r.of], r.run, [&] { return loads.next(); });
     }
   }
 

@@ -59,6 +59,8 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
   } else if (text == "uint8") {
     kind_ = Kind::fixed_point;
     fixed_.unit = true;
+  } else if (text == "offload") {
+    kind_ = Kind::offload;
   } else if (text == "recompute" || text == "regenerate") {
     kind_ = Kind::recompute;
   } else if (text == "derive") {
@@ -89,7 +91,8 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
     throw UsageError(where,
                      "'{}' is no codec; give keep, int8 or int4 (int4/32: a scale for each 32, "
                      "int8/row), q3.4 or uq0.8 (bits before and behind the point, 4 or 8 with the "
-                     "sign), uint8, bf16, fp16, fp32, half, quarter, top10%, recompute or derive",
+                     "sign), uint8, bf16, fp16, fp32, half, quarter, top10%, recompute, offload or "
+                     "derive",
                      text);
   }
 }
@@ -143,6 +146,7 @@ int64_t CodecFormat::bytes(DType dtype, const Shape& shape) const {
       kept[shape.rank() - 1] = kept_of_row(shape);
       return byte_size(dtype, kept) + byte_size(DType::i32, kept);
     }
+    case Kind::offload:
     case Kind::recompute:
     case Kind::derive:
     case Kind::half:
@@ -175,6 +179,7 @@ Coded CodecFormat::encode(Graph& g, ValueId v, std::string_view site, ValueId rn
       break;
     }
     case Kind::keep:
+    case Kind::offload:
     case Kind::recompute:
     case Kind::derive:
     case Kind::half:
@@ -196,6 +201,7 @@ ValueId CodecFormat::decode(Graph& g, const Coded& coded) const {
       return g.emit(top_k_grad_op, {coded.parts[0], coded.parts[1]},
                     TopKGradAttrs{coded.shape.back()});
     case Kind::keep:
+    case Kind::offload:
     case Kind::recompute:
     case Kind::derive:
     case Kind::half:

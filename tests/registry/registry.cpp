@@ -17,6 +17,7 @@ std::vector<Case> all_cases() {
   add_embedding_cases(cases);
   add_loss_cases(cases);
   add_dropout_cases(cases);
+  add_offload_cases(cases);
   add_conv_cases(cases);
   add_top_k_cases(cases);
   add_codec_cases(cases);

@@ -20,6 +20,7 @@ const std::vector<std::vector<std::string>> kVariants = {
     {"train.accumulate=3"},
     {"model.vit.hidden_dropout_prob=0.1", "model.vit.attention_probs_dropout_prob=0.1",
      "recompute.blocks=0-1", "freeze.patterns=*query.weight"},
+    {"codec.edges=any:offload"},
 };
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/offload.h"
 #include "tensor/ops/op_table.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
@@ -117,6 +118,10 @@ constexpr Entry kKernels[] = {
     {&embedding_op, embedding_cuda},
     {&embedding_grad_op, embedding_grad_cuda},
     {&dropout_op, dropout_cuda},
+    // host memory
+    {&offload_store_op, offload_store_cuda},
+    {&offload_load_op, offload_load_cuda},
+    {&offload_wait_op, offload_wait_cuda},
     // losses
     {&cross_entropy_op, cross_entropy_cuda},
     {&cross_entropy_grad_op, cross_entropy_grad_cuda},

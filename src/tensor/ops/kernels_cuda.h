@@ -99,6 +99,11 @@ void top_k_grad_cuda(const KernelArgs& args);
 void attention_cuda(const KernelArgs& args);
 void attention_grad_cuda(const KernelArgs& args);
 
+// offload_cuda.cu
+void offload_store_cuda(const KernelArgs& args);
+void offload_load_cuda(const KernelArgs& args);
+void offload_wait_cuda(const KernelArgs& args);
+
 // dropout_cuda.cu, embedding_cuda.cu, embedding_grad_cuda.cu
 void dropout_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);

@@ -14,6 +14,7 @@
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
+#include "tensor/ops/offload.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm_codes.h"
@@ -90,6 +91,10 @@ std::span<const OpDef* const> op_table() {
       &embedding_op,
       &embedding_grad_op,
       &dropout_op,
+      // host memory
+      &offload_store_op,
+      &offload_load_op,
+      &offload_wait_op,
       // losses
       &cross_entropy_op,
       &cross_entropy_grad_op,
