@@ -117,6 +117,7 @@ constexpr Entry kKernels[] = {
     // lookup and dropout
     {&embedding_op, embedding_cuda},
     {&embedding_grad_op, embedding_grad_cuda},
+    {&embedding_grad_rows_op, embedding_grad_rows_cuda},
     {&dropout_op, dropout_cuda},
     // host memory
     {&offload_store_op, offload_store_cuda},

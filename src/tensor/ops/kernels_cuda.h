@@ -108,6 +108,7 @@ void offload_wait_cuda(const KernelArgs& args);
 void dropout_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);
 void embedding_grad_cuda(const KernelArgs& args);
+void embedding_grad_rows_cuda(const KernelArgs& args);
 
 // fixed_point_cuda.cu, quantize_cuda.cu; alike neighbours of a group are one launch
 void fixed_point_encode_cuda(const KernelArgs& args);

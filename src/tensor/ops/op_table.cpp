@@ -90,6 +90,7 @@ std::span<const OpDef* const> op_table() {
       // lookup and dropout
       &embedding_op,
       &embedding_grad_op,
+      &embedding_grad_rows_op,
       &dropout_op,
       // host memory
       &offload_store_op,
