@@ -5,6 +5,8 @@
 #include "compress/codec_format.h"
 #include "compress/codec_masks.h"
 #include "compress/codec_norms.h"
+#include "compress/host_copies.h"
+#include "compress/rerun.h"
 #include "compress/saved_values.h"
 #include "recipe/nearest.h"
 #include "tensor/core/glob.h"
@@ -78,7 +80,7 @@ struct Rule {
     using Kind = CodecFormat::Kind;
     const Kind kind = format.kind();
     const bool masks = roles == saved_role::kDropoutMask;
-    if (kind == Kind::keep || (masks && kind == Kind::regenerate)) {
+    if (kind == Kind::keep || (masks && kind == Kind::recompute)) {
       return;
     }
     if (masks != (kind == Kind::mask)) {
@@ -87,7 +89,7 @@ struct Rule {
                        "nothing else takes bytes or bits",
                        selector, format.name());
     }
-    if (roles == saved_role::kNormStatistics && kind != Kind::regenerate) {
+    if (roles == saved_role::kNormStatistics && kind != Kind::recompute) {
       throw UsageError("codec.edges", "'{}:{}': norm_statistics takes regenerate or keep", selector,
                        format.name());
     }
@@ -109,6 +111,7 @@ struct Choice {
   std::string refused;
   bool stays = false;       // other readers keep the value
   bool normalizes = false;  // a frozen norm's output is kept in the place of the value, its input
+  Rerun::Way rerun = Rerun::Way::none;
 };
 
 // Moves the readers that can do without the value to the result: attention's gradients.
@@ -186,8 +189,9 @@ class Codec final : public Pass {
         out.bytes[static_cast<size_t>(MemoryClass::saved_activations)] +=
             coded_bytes(g, c) - plain_bytes(g, c);
         // Five of the encoding, one of each decoding.
+        const size_t encoding = c.rerun == Rerun::Way::none ? 5 : 0;
         out.flops += static_cast<double>(g.shape(c.saved.value).numel()) *
-                     static_cast<double>(5 + runs_of(g, c.saved).size());
+                     static_cast<double>(encoding + runs_of(g, c.saved).size());
       }
     }
     for (const SavedValue& v : saved_values(g)) {
@@ -208,10 +212,13 @@ class Codec final : public Pass {
     int64_t before = 0;
     int64_t after = 0;
     int64_t refused = 0;
-    // What is drawn again reads its input instead, so that comes first.
+    int64_t on_host = 0;
+    std::vector<SavedValue> offloaded;
+    reruns_.clear();
+    // What is computed again reads its operands instead, so that comes first.
     for (const bool again : {true, false}) {
       for (const Choice& c : choices(g)) {
-        if ((c.format.kind() == CodecFormat::Kind::regenerate) != again) {
+        if ((c.format.kind() == CodecFormat::Kind::recompute) != again) {
           continue;
         }
         if (!c.refused.empty()) {
@@ -222,21 +229,28 @@ class Codec final : public Pass {
         after += coded_bytes(g, c);
         ++report.sites;
         if (again) {
-          regenerate(g, c.saved);
+          rerun(g, c);
         } else if (c.format.kind() == CodecFormat::Kind::derive) {
           derive(g, c.saved);
+        } else if (c.format.kind() == CodecFormat::Kind::offload) {
+          offloaded.push_back(c.saved);
+          on_host += g.bytes(c.saved.value);
         } else {
           code(g, c);
         }
       }
     }
+    offload(g, offloaded);
     g.set_cursor(kNoNode);
     g.set_phase(phase);
     g.set_scope(scope);
     constexpr double kMiB = 1 << 20;
-    report.what = fmt::format("{} values of {:.2f} MiB in {:.2f}{}", report.sites,
-                              static_cast<double>(before) / kMiB, static_cast<double>(after) / kMiB,
-                              refused == 0 ? "" : fmt::format(", {} refused", refused));
+    report.what = fmt::format(
+        "{} values of {:.2f} MiB in {:.2f}{}{}", report.sites, static_cast<double>(before) / kMiB,
+        static_cast<double>(after) / kMiB,
+        on_host == 0 ? ""
+                     : fmt::format(", {:.2f} on the host", static_cast<double>(on_host) / kMiB),
+        refused == 0 ? "" : fmt::format(", {} refused", refused));
     return report;
   }
 
@@ -295,6 +309,10 @@ class Codec final : public Pass {
   std::vector<Choice> choices(const Graph& g) const {
     std::vector<Choice> out;
     const std::vector<SavedValue> all = saved_values(g);
+    std::vector<bool> kept(static_cast<size_t>(g.value_count()), false);
+    for (const SavedValue& v : all) {
+      kept[static_cast<size_t>(v.value)] = true;
+    }
     for (SavedValue v : all) {
       if ((v.roles & (saved_role::kStatistics | saved_role::kDropoutMask)) != 0) {
         continue;
@@ -306,13 +324,22 @@ class Codec final : public Pass {
         const CodecFormat format = rule.format.of(g.dtype(v.value));
         if (format.kind() == CodecFormat::Kind::derive) {
           const SavedValue derived{v.value, v.roles, take_deriving(g, v)};
-          out.push_back({derived, format, refusal(g, derived, format, all), !v.readers.empty()});
+          out.push_back({derived, format, refusal(g, derived, format), !v.readers.empty()});
+          // Nothing is computed again from what is not there either.
+          kept[static_cast<size_t>(v.value)] = !out.back().refused.empty() || !v.readers.empty();
           if (!derived.readers.empty() && !v.readers.empty()) {
             continue;
           }
         } else if (format.kind() != CodecFormat::Kind::keep) {
           out.push_back(
-              {v, format, refusal(g, v, format, all, rule.normalizes()), false, rule.normalizes()});
+              {v, format, refusal(g, v, format, rule.normalizes()), false, rule.normalizes()});
+          if (format.kind() == CodecFormat::Kind::recompute && out.back().refused.empty()) {
+            Rerun found =
+                find_rerun(g, v.value, [&](ValueId in) { return kept[static_cast<size_t>(in)]; });
+            out.back().refused = std::move(found.refusal);
+            out.back().rerun = found.way;
+            kept[static_cast<size_t>(v.value)] = found.way == Rerun::Way::none;
+          }
         }
         break;
       }
@@ -347,7 +374,7 @@ class Codec final : public Pass {
   }
 
   std::string refusal(const Graph& g, const SavedValue& v, const CodecFormat& format,
-                      const std::vector<SavedValue>& all, bool normalizes = false) const {
+                      bool normalizes = false) const {
     if (g.value(v.value).is_output) {
       return "is an output of the step and lives to its end anyway";
     }
@@ -359,16 +386,6 @@ class Codec final : public Pass {
     }
     if (format.kind() == CodecFormat::Kind::derive && v.readers.empty()) {
       return "is no output of fused attention; only attention's gradient does without";
-    }
-    if (format.kind() == CodecFormat::Kind::regenerate) {
-      const NodeId made = g.value(v.value).producer;
-      if (g.node(made).op != &dropout_op && g.node(made).op != &dropout_apply_op) {
-        return fmt::format("is made by {}; only dropout is drawn again", g.node(made).op->name);
-      }
-      const ValueId from = viewed(g, g.in(made, 0));
-      const bool kept =
-          std::any_of(all.begin(), all.end(), [&](const SavedValue& s) { return s.value == from; });
-      return kept ? "" : "what it drops from is not kept itself";
     }
     if (normalizes) {
       if (const std::string why = normalized_refusal(g, v); !why.empty()) {
@@ -396,12 +413,17 @@ class Codec final : public Pass {
     return kNoValue;
   }
 
-  // Runs of readers that share a decoded copy.
-  static std::vector<std::vector<SavedReader>> runs_of(const Graph& g, const SavedValue& v) {
+  bool is_rerun(NodeId n) const {
+    return std::find(reruns_.begin(), reruns_.end(), n) != reruns_.end();
+  }
+
+  // Runs of readers that share a decoded copy. What is computed again may take its copy's place, so
+  // it shares none.
+  std::vector<std::vector<SavedReader>> runs_of(const Graph& g, const SavedValue& v) const {
     std::vector<std::vector<SavedReader>> runs;
     for (const SavedReader& reader : v.readers) {
       bool near = false;
-      if (!runs.empty()) {
+      if (!runs.empty() && !is_rerun(reader.node) && !is_rerun(runs.back().back().node)) {
         NodeId n = runs.back().back().node;
         for (int step = 0; step <= kNear && n != kNoNode && !near; ++step, n = g.next(n)) {
           near = n == reader.node;
@@ -445,29 +467,34 @@ class Codec final : public Pass {
 
   // Each run of readers reads what `restore` emits right before it.
   template <typename Restore>
-  static void redirect(Graph& g, const SavedValue& saved, Restore&& restore) {
+  void redirect(Graph& g, const SavedValue& saved, Restore&& restore) {
     for (const std::vector<SavedReader>& run : runs_of(g, saved)) {
-      g.set_phase(Phase::backward);
-      g.set_cursor(place_before(g, run.front().node));
-      g.set_scope(g.node(run.front().node).scope);
-      const ValueId whole = restore();
-      g.set_cursor(run.front().node);
-      std::vector<std::pair<ValueId, ValueId>> views;  // of the run so far
-      for (const SavedReader& reader : run) {
-        const ValueId v = g.in(reader.node, reader.input);
-        const auto known = std::find_if(views.begin(), views.end(),
-                                        [&](const auto& pair) { return pair.first == v; });
-        if (known == views.end()) {
-          views.emplace_back(v, view_of(g, v, saved.value, whole));
-          g.replace_input(reader.node, reader.input, views.back().second);
-        } else {
-          g.replace_input(reader.node, reader.input, known->second);
-        }
+      redirect_run(g, saved.value, run, restore);
+    }
+  }
+  template <typename Restore>
+  static void redirect_run(Graph& g, ValueId value, const std::vector<SavedReader>& run,
+                           Restore&& restore) {
+    g.set_phase(Phase::backward);
+    g.set_cursor(place_before(g, run.front().node));
+    g.set_scope(g.node(run.front().node).scope);
+    const ValueId whole = restore();
+    g.set_cursor(run.front().node);
+    std::vector<std::pair<ValueId, ValueId>> views;  // of the run so far
+    for (const SavedReader& reader : run) {
+      const ValueId v = g.in(reader.node, reader.input);
+      const auto known = std::find_if(views.begin(), views.end(),
+                                      [&](const auto& pair) { return pair.first == v; });
+      if (known == views.end()) {
+        views.emplace_back(v, view_of(g, v, value, whole));
+        g.replace_input(reader.node, reader.input, views.back().second);
+      } else {
+        g.replace_input(reader.node, reader.input, known->second);
       }
     }
   }
 
-  static void code(Graph& g, const Choice& c) {
+  void code(Graph& g, const Choice& c) {
     const ValueId value = c.saved.value;
     const NodeId made = g.value(value).producer;
     const CodecFormat& format = c.format;
@@ -490,23 +517,59 @@ class Codec final : public Pass {
     }
   }
 
-  // Dropout once more, of the same numbers with the same mask; or a norm's statistics.
-  static void regenerate(Graph& g, const SavedValue& saved) {
-    if ((saved.roles & saved_role::kNormStatistics) != 0) {
-      regenerate_statistics(g, saved);
+  // To the host behind their producers, and back in the order of the readers.
+  void offload(Graph& g, const std::vector<SavedValue>& saved) {
+    if (saved.empty()) {
       return;
     }
-    const NodeId made = g.value(saved.value).producer;
-    redirect(g, saved, [&] {
-      const std::vector<ValueId> inputs(g.inputs(made).begin(), g.inputs(made).end());
-      const Attrs attrs = g.node(made).attrs;
-      return g.output(g.emit_node(*g.node(made).op, inputs, attrs), 0);
+    std::vector<int> position(static_cast<size_t>(g.node_count()), 0);
+    int count = 0;
+    for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
+      position[static_cast<size_t>(n)] = count++;
+    }
+    struct Return {
+      size_t of = 0;
+      std::vector<SavedReader> run;
+    };
+    std::vector<ValueId> values;
+    std::vector<Return> returns;
+    for (const SavedValue& s : saved) {
+      for (std::vector<SavedReader>& run : runs_of(g, s)) {
+        returns.push_back({values.size(), std::move(run)});
+      }
+      values.push_back(s.value);
+    }
+    std::stable_sort(returns.begin(), returns.end(), [&](const Return& a, const Return& b) {
+      return position[static_cast<size_t>(a.run.front().node)] <
+             position[static_cast<size_t>(b.run.front().node)];
+    });
+    const std::vector<ValueId> on_host = emit_host_stores(g, values);
+    std::vector<ValueId> needed;
+    for (const Return& r : returns) {
+      needed.push_back(on_host[r.of]);
+    }
+    HostLoads loads(g, std::move(needed));
+    for (const Return& r : returns) {
+      redirect_run(g, values[r.of], r.run, [&] { return loads.next(); });
+    }
+  }
+
+  void rerun(Graph& g, const Choice& c) {
+    if ((c.saved.roles & saved_role::kNormStatistics) != 0) {
+      regenerate_statistics(g, c.saved);
+      return;
+    }
+    redirect(g, c.saved, [&] {
+      const ValueId again = emit_rerun(g, c.saved.value, c.rerun);
+      reruns_.push_back(g.value(again).producer);
+      return again;
     });
   }
 
   std::vector<Rule> rules_;
   size_t own_rules_ = 0;  // those of `edges`; the preset's stand behind them
   int64_t least_bytes_ = 0;
+  std::vector<NodeId> reruns_;  // in the graph that is rewritten
 };
 
 recipe::Schema options() {

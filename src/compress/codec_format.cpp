@@ -61,8 +61,10 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
   } else if (text == "uint8") {
     kind_ = Kind::fixed_point;
     fixed_.unit = true;
-  } else if (text == "regenerate") {
-    kind_ = Kind::regenerate;
+  } else if (text == "offload") {
+    kind_ = Kind::offload;
+  } else if (text == "recompute" || text == "regenerate") {
+    kind_ = Kind::recompute;
   } else if (text == "derive") {
     kind_ = Kind::derive;
   } else if (text == "half") {
@@ -98,7 +100,7 @@ CodecFormat::CodecFormat(const std::string& text, const Options& options, std::s
         "'{}' is no codec; give keep, int8 or int4 (int4/32: a scale for each 32, "
         "int8/row), q3.4 or uq0.8 (bits before and behind the point, 4 or 8 with the "
         "sign), uint8, bf16, fp16, fp32, half, quarter, top10% (of each row; "
-        "top10%/global: of all), regenerate, derive, or bytes or bits for dropout_mask",
+        "top10%/global: of all), recompute, offload, derive, or bytes or bits for dropout_mask",
         text);
   }
 }
@@ -159,7 +161,8 @@ int64_t CodecFormat::bytes(DType dtype, const Shape& shape) const {
       return byte_size(cast_, shape);
     case Kind::top_k:
       return byte_size(dtype, kept(shape)) + byte_size(DType::i32, kept(shape));
-    case Kind::regenerate:
+    case Kind::offload:
+    case Kind::recompute:
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
@@ -198,7 +201,8 @@ Coded CodecFormat::encode(Graph& g, ValueId v, std::string_view site, ValueId rn
       break;
     }
     case Kind::keep:
-    case Kind::regenerate:
+    case Kind::offload:
+    case Kind::recompute:
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:
@@ -226,7 +230,8 @@ ValueId CodecFormat::decode(Graph& g, const Coded& coded) const {
       return g.emit(top_k_grad_op, {coded.parts[0], coded.parts[1]},
                     TopKGradAttrs{coded.shape.back()});
     case Kind::keep:
-    case Kind::regenerate:
+    case Kind::offload:
+    case Kind::recompute:
     case Kind::derive:
     case Kind::half:
     case Kind::quarter:

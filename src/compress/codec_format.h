@@ -24,7 +24,8 @@ class CodecFormat {
     quantized,    // int8 or int4 with a scale for each group of 64; int4/32, int8/row
     cast,         // bf16, fp16, fp32
     top_k,        // top10%: that share of each row, or of all, by magnitude; the rest zeros
-    regenerate,   // dropout again of its own saved input, a norm's statistics of the norm's
+    offload,      // host memory, copied there and back beside the kernels
+    recompute,    // nothing: computed again from what is kept; regenerate is the same
     derive,       // nothing: attention's gradient derives what it needs of its output
     half,         // 16 bits a number: bf16, or as it is where it has no more
     quarter,      // a quarter of the value's bits: int8, of 16 bits int4; quarter/32

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "compress/rerun.h"
 #include "compress/selector.h"
-#include "tensor/ops/norm.h"
 #include "tensor/ops/residual_norm.h"
 
 namespace lithe {
@@ -145,9 +145,7 @@ class Recompute final : public Pass {
 
   // The outputs of such a node once more, but for the sum.
   static void norm_again(Graph& g, NodeId n, std::vector<ValueId>& to) {
-    const NormAttrs attrs{.eps = g.attr<ResidualNormAttrs>(n).eps};
-    const NodeId again =
-        g.emit_node(layer_norm_op, std::vector{sum_of(g, n), g.in(n, 2), g.in(n, 3)}, attrs);
+    const NodeId again = emit_norm_of_sum(g, n);
     to[static_cast<size_t>(g.output(n, 0))] = g.output(again, 0);
     to[static_cast<size_t>(g.output(n, 2))] = g.output(again, 1);
     to[static_cast<size_t>(g.output(n, 3))] = g.output(again, 2);

@@ -26,24 +26,25 @@ class AdamW final : public Optimizer {
     add_state_slot(slots, parameter, "step", DType::i64, {1});
   }
 
-  UpdateOut update(Graph& graph, SlotId parameter, ValueId gradient,
+  UpdateOut update(Graph& graph, SlotId parameter, const ParameterGradient& p,
                    const UpdateInputs& inputs) const override {
     const SlotTable& slots = graph.slots();
     AdamWAttrs attrs = attrs_;
     attrs.weight_decay = decays(slots[parameter].name, no_decay_) ? attrs_.weight_decay : 0;
     attrs.measures = inputs.measures;
-    attrs.no_gradient = gradient == kNoValue;
+    attrs.no_gradient = p.gradient == kNoValue;
     const bool coded = has_state_slot(slots, parameter, kCodes);
     return adamw(
         graph,
         {.weight = graph.leaf(parameter),
-         .gradient = gradient,
+         .gradient = p.gradient,
          .m = graph.leaf(state_slot(slots, parameter, coded ? kCodes : "m")),
          .v = graph.leaf(state_slot(slots, parameter, coded ? kScales : "v")),
          .step = graph.leaf(state_slot(slots, parameter, "step")),
          .lr = inputs.lr,
          .grad_scale = inputs.grad_scale,
-         .copy = slots[parameter].copy == kNoSlot ? kNoValue : graph.leaf(slots[parameter].copy)},
+         .copy = slots[parameter].copy == kNoSlot ? kNoValue : graph.leaf(slots[parameter].copy),
+         .rows = p.rows},
         attrs);
   }
   bool writes_copy() const override { return true; }

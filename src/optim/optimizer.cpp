@@ -159,8 +159,7 @@ std::vector<UpdateOut> attach_updates(Graph& graph, const std::vector<ParameterG
     graph.set_cursor(run.cursor);
     for (size_t i = run.begin; i < run.end; ++i) {
       context.enter(gradients[i]);
-      out[i] =
-          optimizer.update(graph, parameter_of(graph, gradients[i]), gradients[i].gradient, inputs);
+      out[i] = optimizer.update(graph, parameter_of(graph, gradients[i]), gradients[i], inputs);
     }
     for (size_t i = run.begin; i < run.end && !optimizer.writes_copy(); ++i) {
       const SlotId copy = graph.slots()[parameter_of(graph, gradients[i])].copy;
@@ -178,7 +177,7 @@ void attach_idle_updates(Graph& graph, const std::vector<SlotId>& parameters,
   UpdateContext context(graph);
   for (const SlotId parameter : parameters) {
     context.enter(parameter);
-    optimizer.update(graph, parameter, kNoValue, {.lr = lr});
+    optimizer.update(graph, parameter, {}, {.lr = lr});
   }
 }
 
@@ -192,7 +191,7 @@ std::vector<ValueId> attach_sum_squares(Graph& graph,
     graph.set_cursor(run.cursor);
     for (size_t i = run.begin; i < run.end; ++i) {
       context.enter(gradients[i]);
-      out[i] = sum_squares(graph, gradients[i].gradient);
+      out[i] = sum_squares(graph, gradients[i].gradient, gradients[i].rows);
     }
   }
   return out;

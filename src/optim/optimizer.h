@@ -25,8 +25,9 @@ class Optimizer {
   virtual ~Optimizer() = default;
   // Adds the state slots of a trainable parameter; once, before any graph is built.
   virtual void add_state(SlotTable& slots, SlotId parameter) = 0;
-  // Emits the update of one parameter; `gradient` may be kNoValue where runs_without_gradient().
-  virtual UpdateOut update(Graph& graph, SlotId parameter, ValueId gradient,
+  // Emits the update of one parameter; of `p` only the gradient and its rows are read. There may be
+  // no gradient where runs_without_gradient().
+  virtual UpdateOut update(Graph& graph, SlotId parameter, const ParameterGradient& p,
                            const UpdateInputs& inputs) const = 0;
   // Whether update() writes the parameter's copy (Slot::copy) too; otherwise attach_updates does.
   virtual bool writes_copy() const { return false; }

@@ -17,16 +17,17 @@ class Sgd final : public Optimizer {
     }
   }
 
-  UpdateOut update(Graph& graph, SlotId parameter, ValueId gradient,
+  UpdateOut update(Graph& graph, SlotId parameter, const ParameterGradient& p,
                    const UpdateInputs& inputs) const override {
     const SlotTable& slots = graph.slots();
     SgdAttrs attrs = attrs_;
     attrs.weight_decay = decays(slots[parameter].name, no_decay_) ? attrs_.weight_decay : 0;
     attrs.measures = inputs.measures;
     SgdInputs in{.weight = graph.leaf(parameter),
-                 .gradient = gradient,
+                 .gradient = p.gradient,
                  .lr = inputs.lr,
-                 .grad_scale = inputs.grad_scale};
+                 .grad_scale = inputs.grad_scale,
+                 .rows = p.rows};
     if (attrs.momentum != 0) {
       in.velocity = graph.leaf(state_slot(slots, parameter, "velocity"));
       in.step = graph.leaf(state_slot(slots, parameter, "step"));

@@ -80,6 +80,7 @@ Json to_json(const MemoryReport& report) {
       report.measured_peak_bytes < 0 ? Json(nullptr) : Json(report.measured_peak_bytes);
   json["persistent_bytes"] = report.persistent_bytes;
   json["arena_bytes"] = report.arena_bytes;
+  json["host_bytes"] = report.host_bytes;
   json["peak_position"] = report.peak_position;
   json["memory"] = memory_by_class_json(report.with_context());
 
@@ -132,6 +133,8 @@ MemoryReport memory_report_from_json(const nlohmann::json& json, const std::stri
     report.measured_peak_bytes = measured.is_null() ? -1 : bytes_of(measured, where);
     report.persistent_bytes = bytes_of(json.at("persistent_bytes"), where);
     report.arena_bytes = bytes_of(json.at("arena_bytes"), where);
+    // Not in the files of older versions.
+    report.host_bytes = json.contains("host_bytes") ? bytes_of(json.at("host_bytes"), where) : 0;
     report.peak_position = position_of(json.at("peak_position"), where);
     for (const auto& [key, bytes] : json.at("memory").items()) {
       report.peak_by_class[static_cast<size_t>(class_of(key))] = bytes_of(bytes, where);

@@ -87,6 +87,9 @@ std::string memory_table(const MemoryReport& report) {
   if (report.context_bytes > 0) {
     rows.push_back({"context, beside it", format_mebibytes(report.context_bytes), ""});
   }
+  if (report.host_bytes > 0) {
+    rows.push_back({"in host memory, beside it", format_mebibytes(report.host_bytes), ""});
+  }
   text += align_columns(rows, {Align::kLeft, Align::kRight, Align::kRight});
   text += fmt::format("  = {} persistent + {} arena\n", format_bytes(report.persistent_bytes),
                       format_bytes(report.arena_bytes));

@@ -39,6 +39,9 @@ MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* co
   persistent[static_cast<size_t>(MemoryClass::temporaries)] += stage;
   report.persistent_bytes = std::accumulate(persistent.begin(), persistent.end(), int64_t{0});
   report.arena_bytes = plan.arena_bytes;
+  for (const StepGraph* step : steps) {
+    report.host_bytes = std::max(report.host_bytes, step->plan.host_bytes);
+  }
   report.predicted_peak_bytes = checked_add(report.persistent_bytes, plan.arena_bytes);
   report.peak_by_class = plan.peak_by_class;
   add(report.peak_by_class, persistent);

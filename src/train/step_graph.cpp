@@ -10,6 +10,7 @@
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/fuse.h"
 #include "tensor/ops/fuse_codecs.h"
+#include "tensor/ops/gradient_rows.h"
 #include "tensor/ops/update.h"
 
 namespace lithe {
@@ -181,6 +182,8 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
       clear(g, sum);
     }
     g.set_cursor(kNoNode);
+  } else if (options.fuse) {
+    use_gradient_rows(g, built.gradients);
   }
   step.lr = g.input("lr", DType::f32, {1});
   UpdateInputs inputs{.lr = step.lr};

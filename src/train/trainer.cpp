@@ -97,6 +97,7 @@ void Trainer::forget_programs() {
   programs_.clear();
   for (const StepGraph* step : experiment_.steps()) {
     executor_->reserve_arena(step->plan.arena_bytes);
+    executor_->reserve_host(step->plan.host_bytes);
   }
 }
 

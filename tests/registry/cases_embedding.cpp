@@ -55,6 +55,26 @@ void add_embedding_cases(std::vector<Case>& cases) {
            return std::vector<ValueId>{g.emit(embedding_grad_op, {in[0], in[1]}, attrs)};
          }});
   }
+  const Padded rows[] = {{9, 6, {2, 4}, 0},        {1, 8, {5}, kNoPadding},
+                         {3, 24, {1000}, 2},       {50, 1, {33}, 7},
+                         {7, 5, {0}, 3},           {7, 0, {3}, kNoPadding},
+                         {2, 40, {2049}, 0},       {2500, 8, {4, 600}, 1200},
+                         {30, 129, {}, 4},         {30, 129, {}, kNoPadding},
+                         {4000, 264, {3, 1100}, 0}};
+  for (const Padded& s : rows) {
+    Shape dy = s.ids;
+    dy.push_back(s.hidden);
+    cases.push_back(
+        {.op = &embedding_grad_rows_op,
+         .name = fmt::format("V{} H{} ids {} padding {}", s.vocabulary, s.hidden, s.ids, s.padding),
+         .inputs = {{.shape = dy, .differentiable = false},
+                    {.shape = s.ids, .fill = Fill::ids, .limit = s.vocabulary}},
+         .build = [attrs = EmbeddingAttrs{s.vocabulary, s.padding}](Graph& g,
+                                                                    std::span<const ValueId> in) {
+           const NodeId n = g.emit_node(embedding_grad_rows_op, in, attrs);
+           return std::vector<ValueId>{g.output(n, 0), g.output(n, 1)};
+         }});
+  }
 }
 
 }  // namespace lithe::registry

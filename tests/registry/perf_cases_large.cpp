@@ -260,6 +260,34 @@ void add_updates(std::vector<Case>& cases) {
                      adamw(g, {v[0], v[1], v[2], v[3], v[4], v[5]}, {.weight_decay = 0.05});
                      return {};
                    }});
+  // BERT-base's word embeddings by a batch of 32 x 128 tokens.
+  const Shape table = {30522, 768};
+  for (const bool rows : {false, true}) {
+    cases.push_back({&adamw_op,
+                     rows ? "large table by rows" : "large table",
+                     {{.shape = {4096, 768}},
+                      {.shape = {4096}, .fill = Fill::ids, .limit = 30522},
+                      {.shape = table, .slot = true, .widened = true},
+                      {.shape = table, .slot = true, .widened = true},
+                      {.shape = table, .fill = Fill::positive, .slot = true, .widened = true},
+                      {.shape = {1}, .fill = Fill::ids, .limit = 1, .slot = true},
+                      {.shape = {1}, .fill = Fill::positive, .follows_dtype = false}},
+                     [rows](Graph& g, Values v) -> Outputs {
+                       const NodeId n =
+                           g.emit_node(rows ? embedding_grad_rows_op : embedding_grad_op,
+                                       v.first(2), EmbeddingAttrs{30522});
+                       adamw(g,
+                             {.weight = v[2],
+                              .gradient = g.output(n, 0),
+                              .m = v[3],
+                              .v = v[4],
+                              .step = v[5],
+                              .lr = v[6],
+                              .rows = rows ? g.output(n, 1) : kNoValue},
+                             {.weight_decay = 0.05});
+                       return {};
+                     }});
+  }
   // Four of BERT-base's blocks and its word embeddings, 51.8 million parameters, as one group.
   std::vector<Shape> shapes;
   for (int block = 0; block < 4; ++block) {

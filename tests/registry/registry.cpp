@@ -17,11 +17,13 @@ std::vector<Case> all_cases() {
   add_embedding_cases(cases);
   add_loss_cases(cases);
   add_dropout_cases(cases);
+  add_offload_cases(cases);
   add_conv_cases(cases);
   add_top_k_cases(cases);
   add_codec_cases(cases);
   add_fused_codec_cases(cases);
   add_update_cases(cases);
+  add_update_rows_cases(cases);
   return cases;
 }
 

@@ -60,11 +60,13 @@ void add_residual_norm_cases(std::vector<Case>& cases);
 void add_embedding_cases(std::vector<Case>& cases);
 void add_loss_cases(std::vector<Case>& cases);
 void add_dropout_cases(std::vector<Case>& cases);
+void add_offload_cases(std::vector<Case>& cases);
 void add_conv_cases(std::vector<Case>& cases);
 void add_top_k_cases(std::vector<Case>& cases);
 void add_codec_cases(std::vector<Case>& cases);
 void add_fused_codec_cases(std::vector<Case>& cases);
 void add_update_cases(std::vector<Case>& cases);
+void add_update_rows_cases(std::vector<Case>& cases);
 
 std::vector<Case> all_cases();
 

@@ -86,6 +86,30 @@ TEST_CASE("CUDA: two runs of 100 steps are bit-equal, and so is one that runs a 
   }
 }
 
+TEST_CASE("CUDA: values that wait in host memory, or are computed again, leave a run as it is") {
+  if (no_gpu()) {
+    return;
+  }
+  const std::atomic<bool> go{false};
+  const TextFolder files("cuda_edges");
+  for (const auto& compute : {std::vector<std::string>{}, kBf16}) {
+    const auto options = with(kViTDropout, compute);
+    ImageRun plain(files.path / "plain", options, RunMode::kOverwrite, cuda_memory(0));
+    const std::vector<double> expected = losses(plain, 20);
+    for (const char* codec : {"codec.edges=any:offload", "codec.edges=any:recompute"}) {
+      CAPTURE(codec);
+      const auto coded = with(options, {codec, "codec.min_bytes=0"});
+      ImageRun a(files.path / "a", coded, RunMode::kOverwrite, cuda_memory(0));
+      // Another plan may join other products into one, which round otherwise.
+      check_close(losses(a, 20), expected, compute.empty() ? 1e-4 : 2e-2);
+      ImageRun b(files.path / "b", coded, RunMode::kOverwrite, cuda_memory(0));
+      losses(a, 80);
+      b.trainer.run(go);  // a step ahead, as a recording
+      check_same_bits(a, b);
+    }
+  }
+}
+
 TEST_CASE("CUDA: resume is bit-equal, and a run's metrics are complete") {
   if (no_gpu()) {
     return;

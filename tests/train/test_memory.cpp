@@ -20,6 +20,7 @@ const std::vector<std::vector<std::string>> kVariants = {
     {"train.accumulate=3"},
     {"model.vit.hidden_dropout_prob=0.1", "model.vit.attention_probs_dropout_prob=0.1",
      "recompute.blocks=0-1", "freeze.patterns=*query.weight"},
+    {"codec.edges=any:offload"},
 };
 
 }  // namespace
@@ -111,4 +112,29 @@ TEST_CASE("the dry run of ViT-B/16 needs no device and its classes add up to the
   CHECK(report.peak_by_class[static_cast<size_t>(MemoryClass::weights)] >= 4 * parameters);
   CHECK(std::accumulate(report.peak_by_class.begin(), report.peak_by_class.end(), int64_t{0}) ==
         report.predicted_peak_bytes);
+}
+
+TEST_CASE("the gradient of BERT-base's word embeddings is planned as the rows of a batch") {
+  const auto gradient_bytes = [](const std::string& fuse) {
+    Experiment experiment(recipe::Recipe::load(LITHE_SOURCE_DIR "/configs/bench/bert_base_cls.yaml",
+                                               train_options(), std::array{"train.fuse=" + fuse}),
+                          DeviceKind::cpu);
+    const StepGraph& step = experiment.update_step();
+    int64_t sum = 0;
+    for (const Buffer& b : step.plan.buffers) {
+      const bool words =
+          b.value != kNoValue && step.graph
+                                         ->node_name(step.graph->value(b.value).producer == kNoNode
+                                                         ? step.graph->first()
+                                                         : step.graph->value(b.value).producer)
+                                         .find("word_embeddings") != std::string::npos;
+      sum += words && b.cls == MemoryClass::gradients ? b.bytes : 0;
+    }
+    return sum;
+  };
+  constexpr int64_t kVocabulary = 30522;
+  constexpr int64_t kHidden = 768;
+  CHECK(gradient_bytes("false") == round_up(kVocabulary * kHidden * 4, kArenaAlignment));
+  CHECK(gradient_bytes("true") ==
+        32 * 128 * kHidden * 4 + round_up(kVocabulary * 4, kArenaAlignment));
 }

@@ -48,6 +48,8 @@ class DeviceMemory {
   virtual void fill(void* device, uint8_t byte, int64_t bytes) = 0;
   virtual void synchronize() = 0;
   virtual void* stream() const { return nullptr; }  // cudaStream_t on CUDA
+  // For a step's own copies to and from host memory, beside its kernels.
+  virtual void* copy_stream() const { return nullptr; }
   virtual DeviceRates rates() const { return {}; }
   // What the driver and the libraries took before the first block, as far as it can be told.
   virtual int64_t context_bytes() const { return 0; }

@@ -48,6 +48,7 @@ class CudaMemory final : public DeviceMemory {
     description_ = fmt::format("cuda:{}, {}", index, properties.name);
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
     check(cudaStreamCreateWithFlags(&upload_stream_, cudaStreamNonBlocking), "creating a stream");
+    check(cudaStreamCreateWithFlags(&copy_stream_, cudaStreamNonBlocking), "creating a stream");
     for (cudaEvent_t* event : {&fence_, &uploaded_}) {
       check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "creating an event");
     }
@@ -72,6 +73,7 @@ class CudaMemory final : public DeviceMemory {
     cudaEventDestroy(fence_);
     cudaEventDestroy(uploaded_);
     cudaStreamDestroy(upload_stream_);
+    cudaStreamDestroy(copy_stream_);
     cudaStreamDestroy(stream_);
   }
 
@@ -123,6 +125,7 @@ class CudaMemory final : public DeviceMemory {
     check(cudaStreamSynchronize(stream_), "a kernel");
   }
   void* stream() const override { return stream_; }
+  void* copy_stream() const override { return copy_stream_; }
   DeviceRates rates() const override {
     const auto attribute = [&](cudaDeviceAttr which) {
       int value = 0;
@@ -280,6 +283,7 @@ class CudaMemory final : public DeviceMemory {
   std::string description_;
   cudaStream_t stream_ = nullptr;
   cudaStream_t upload_stream_ = nullptr;
+  cudaStream_t copy_stream_ = nullptr;
   cudaEvent_t fence_ = nullptr;
   cudaEvent_t uploaded_ = nullptr;
   std::array<cudaEvent_t, kMarks> events_{};

@@ -51,6 +51,12 @@ void Executor::reserve_arena(int64_t bytes) {
   }
 }
 
+void Executor::reserve_host(int64_t bytes) {
+  if (bytes > host_bytes()) {
+    host_.emplace_back(memory_, bytes);
+  }
+}
+
 TensorRef Executor::slot(SlotId id) const {
   const Slot& s = (*slots_)[id];
   if (s.on_host) {
@@ -80,11 +86,16 @@ TensorRef Executor::address(const Graph& graph, const Plan& plan, ValueId v) con
     }
     return {slot(graph.value(leaf).slot).data, value.dtype, value.shape};
   }
-  return {static_cast<std::byte*>(arena_.data()) + place.offset, value.dtype, value.shape};
+  auto* block = static_cast<std::byte*>(arena_.data());
+  if (place.block == Placement::Block::host) {
+    block = host_.empty() ? nullptr : host_.back().data();  // empty: of no bytes
+  }
+  return {block + place.offset, value.dtype, value.shape};
 }
 
 Program Executor::bind(const Graph& graph, const Plan& plan) {
   reserve_arena(plan.arena_bytes);
+  reserve_host(plan.host_bytes);
   Program program;
   program.graph_ = &graph;
   program.plan_ = &plan;
@@ -115,6 +126,7 @@ Program Executor::bind(const Graph& graph, const Plan& plan) {
     args.out = {program.refs_.data() + begin + inputs, graph.outputs(n).size()};
     args.attrs = &graph.node(n).attrs;
     args.stream = memory_->stream();
+    args.copy_stream = memory_->copy_stream();
     args.numerics = graph.numerics();
     if (const int32_t scratch = plan.scratch[p]; scratch >= 0) {
       const Buffer& b = plan.buffers[static_cast<size_t>(scratch)];

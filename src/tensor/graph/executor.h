@@ -43,6 +43,8 @@ class Executor {
 
   // Makes the arena at least this large; existing programs become invalid when it grows.
   void reserve_arena(int64_t bytes);
+  // The same of the block in host memory; existing programs keep the one that they have.
+  void reserve_host(int64_t bytes);
   // Both must outlive the program. Throws DeviceError naming an op without a kernel on this device.
   Program bind(const Graph& graph, const Plan& plan);
 
@@ -76,6 +78,7 @@ class Executor {
   const std::shared_ptr<DeviceMemory>& shared_memory() const { return memory_; }
   int64_t slot_block_bytes() const { return slots_block_.bytes(); }
   int64_t arena_bytes() const { return arena_.bytes(); }
+  int64_t host_bytes() const { return host_.empty() ? 0 : host_.back().bytes(); }
 
  private:
   TensorRef address(const Graph& graph, const Plan& plan, ValueId v) const;
@@ -89,6 +92,7 @@ class Executor {
   std::vector<Tensor> host_slots_;  // by slot; of those that lie there
   Block slots_block_;
   Block arena_;
+  std::vector<HostBlock> host_;  // the last is in use; programs may still be bound to others
 };
 
 }  // namespace lithe

@@ -49,6 +49,9 @@ class GradContext {
 struct ParameterGradient {
   ValueId parameter = kNoValue;
   ValueId gradient = kNoValue;
+  // Of a table of which few rows have a gradient: where each row's lies in `gradient` [rows, H],
+  // int32 [V]; -1: nowhere, it is zero. kNoValue: the gradient has the parameter's shape.
+  ValueId rows = kNoValue;
 };
 
 // Appends the backward nodes of `loss` (with gradient `seed`, of the loss's shape) for `wanted`

@@ -107,7 +107,8 @@ struct KernelArgs {
   const Attrs* attrs = nullptr;
   void* workspace = nullptr;  // as many bytes as OpDef::workspace asked for
   int64_t workspace_bytes = 0;
-  void* stream = nullptr;  // cudaStream_t on CUDA
+  void* stream = nullptr;       // cudaStream_t on CUDA
+  void* copy_stream = nullptr;  // another, beside it: of copies to and from host memory
   Numerics numerics = {};
 
   template <typename T>
@@ -151,6 +152,9 @@ struct OpDef {
   // Outputs of one size and lifetime lie one behind the other in the arena, so that one product can
   // write them all.
   bool adjacent_outputs = false;
+  // Outputs lie in host memory that the device can copy to and from (Plan::host_bytes). Only ops
+  // that know of it may read them.
+  bool outputs_on_host = false;
 };
 
 }  // namespace lithe

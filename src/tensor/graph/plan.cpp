@@ -364,17 +364,20 @@ Plan make_plan(const Graph& graph, DeviceKind device) {
       place.block = Placement::Block::slot;
       continue;
     }
-    place.block = Placement::Block::arena;
+    const NodeId made = graph.value(r).producer;
+    const bool on_host = made != kNoNode && graph.node(made).op->outputs_on_host;
+    place.block = on_host ? Placement::Block::host : Placement::Block::arena;
+    std::vector<Buffer>& buffers = on_host ? plan.host_buffers : plan.buffers;
     int32_t& buffer = buffer_of[static_cast<size_t>(r)];
     if (buffer < 0) {
-      buffer = static_cast<int32_t>(plan.buffers.size());
-      plan.buffers.push_back({.value = r,
-                              .bytes = round_up(graph.bytes(r), kArenaAlignment),
-                              .first = live.first(r),
-                              .last = std::max(live.last(r), 0),
-                              .cls = live.cls(r)});
+      buffer = static_cast<int32_t>(buffers.size());
+      buffers.push_back({.value = r,
+                         .bytes = round_up(graph.bytes(r), kArenaAlignment),
+                         .first = live.first(r),
+                         .last = std::max(live.last(r), 0),
+                         .cls = live.cls(r)});
     }
-    place.buffer = buffer;
+    place.buffer = on_host ? -1 : buffer;
   }
   plan.scratch.assign(plan.order.size(), -1);
   for (int p = 0, group = 0; p < end; ++p) {
@@ -406,11 +409,16 @@ Plan make_plan(const Graph& graph, DeviceKind device) {
     }
   }
   plan.arena_bytes = place_adjacent(graph, plan);
+  plan.host_bytes = place_buffers(plan.host_buffers, 0);
   plan.peak_by_class[static_cast<size_t>(MemoryClass::temporaries)] +=
       plan.arena_bytes - plan.live_peak_bytes;
-  for (Placement& place : plan.placement) {
+  for (size_t v = 0; v < plan.placement.size(); ++v) {
+    Placement& place = plan.placement[v];
     if (place.buffer >= 0) {
       place.offset = plan.buffers[static_cast<size_t>(place.buffer)].offset;
+    } else if (place.block == Placement::Block::host) {
+      const auto r = static_cast<size_t>(live.root(static_cast<ValueId>(v)));
+      place.offset = plan.host_buffers[static_cast<size_t>(buffer_of[r])].offset;
     }
   }
   return plan;

@@ -12,9 +12,9 @@ namespace lithe {
 
 // Where a value lives.
 struct Placement {
-  enum class Block : uint8_t { none, arena, slot } block = Block::none;
-  int64_t offset = 0;   // in the arena
-  int32_t buffer = -1;  // values that share memory share a buffer
+  enum class Block : uint8_t { none, arena, slot, host } block = Block::none;
+  int64_t offset = 0;   // in the arena, or in the host block
+  int32_t buffer = -1;  // in the arena: values that share memory share a buffer
 };
 
 // A piece of the arena, shared by a value, its views and in-place successors.
@@ -38,6 +38,9 @@ struct Plan {
   // buffers of a group live from its first to its last node.
   std::vector<int32_t> group_end;
   std::vector<Buffer> buffers;
+  // Of values in host memory (OpDef::outputs_on_host): a block of its own, no part of the arena.
+  std::vector<Buffer> host_buffers;
+  int64_t host_bytes = 0;
   int64_t arena_bytes = 0;
   int64_t live_peak_bytes = 0;  // largest sum of live buffers: no plan can be smaller
   int64_t naive_bytes = 0;      // sum of all buffers, as if nothing were reused

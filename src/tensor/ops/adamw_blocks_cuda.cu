@@ -25,7 +25,6 @@ class BlockwiseChunk {
         tensor_(tensor),
         begin_(begin),
         w_(static_cast<T*>(tensor.w) + begin),
-        gradient_(static_cast<const G*>(tensor.gradient) + begin),
         codes_(static_cast<uint8_t*>(tensor.m) + 2 * begin),
         scales_(static_cast<float*>(tensor.v) + 2 * (begin / kMomentBlock)),
         rule_(p.attrs.measures) {}
@@ -84,7 +83,7 @@ class BlockwiseChunk {
       const int i = block * kMomentBlock + at(k);
       const int inside = count - i;
       if (!p_.attrs.no_gradient) {
-        in.gradient[k] = load_some<kV>(gradient_ + i, inside);
+        in.gradient[k] = load_gradient<kV, G>(tensor_.gradient, begin_, i, inside);
       }
       in.w[k] = load_some<kV>(w_ + i, inside);
       in.m[k] = load_some<kV>(codes + at(k), inside);
@@ -176,7 +175,6 @@ class BlockwiseChunk {
   const AdamWTensor& tensor_;
   int64_t begin_;
   T* w_;
-  const G* gradient_;
   uint8_t* codes_;
   float* scales_;
   ChangeRule<A> rule_;

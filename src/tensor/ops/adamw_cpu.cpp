@@ -37,11 +37,12 @@ template <typename T, typename G, bool kGradient>
 struct AdamW {
   using A = acc_t<T>;
   T* w;
-  const G* gradient;
+  const G* gradient;  // of element i at i - shift
   A* m;
   A* v;
   Factors<A> f;
   ChangeRule<A> rule;
+  int64_t shift = 0;
 
   template <bool kMeasured>
   ChunkSums run(int64_t begin, int64_t end) const {
@@ -52,7 +53,7 @@ struct AdamW {
     for (int64_t i = begin; i < end; ++i) {
       A arrived = 0;
       if constexpr (kGradient) {
-        arrived = static_cast<A>(gradient[i]);
+        arrived = static_cast<A>(gradient[i - shift]);
       }
       const A old = static_cast<A>(w[i]);
       const A g = f.scale * arrived;
@@ -84,6 +85,7 @@ struct BlockwiseAdamW {
   int64_t step;
   Factors<A> f;
   ChangeRule<A> rule;
+  int64_t shift = 0;
 
   template <bool kMeasured>
   ChunkSums run(int64_t begin, int64_t end) const {
@@ -99,7 +101,7 @@ struct BlockwiseAdamW {
   template <bool kMeasured>
   void block(int64_t index, int count, ChunkSums& sums) const {
     T* at = w + index * kMomentBlock;
-    const G* gradient_at = kGradient ? gradient + index * kMomentBlock : nullptr;
+    const G* gradient_at = kGradient ? gradient + (index * kMomentBlock - shift) : nullptr;
     uint8_t* m_code = codes + index * 2 * kMomentBlock;
     uint8_t* root_code = m_code + kMomentBlock;
     float* scale = scales + index * 2;
@@ -171,23 +173,23 @@ void update_in(const KernelArgs& args, const AdamWAttrs& attrs, int64_t step) {
   T* w = args.out[0].as<T>();
   const G* gradient = args.in[1].as<G>();
   if (args.out[1].dtype == DType::u8) {
-    run_update(args, attrs.measures, 12,
-               BlockwiseAdamW<T, G, kGradient>{.w = w,
-                                               .gradient = gradient,
-                                               .codes = args.out[1].as<uint8_t>(),
-                                               .scales = args.out[2].as<float>(),
-                                               .step = step,
-                                               .f = factors,
-                                               .rule = ChangeRule<A>(attrs.measures)},
-               kMomentBlock);
+    run_gradient_update<G>(args, 8, attrs.measures, 12,
+                           BlockwiseAdamW<T, G, kGradient>{.w = w,
+                                                           .gradient = gradient,
+                                                           .codes = args.out[1].as<uint8_t>(),
+                                                           .scales = args.out[2].as<float>(),
+                                                           .step = step,
+                                                           .f = factors,
+                                                           .rule = ChangeRule<A>(attrs.measures)},
+                           kMomentBlock);
   } else {
-    run_update(args, attrs.measures, 8,
-               AdamW<T, G, kGradient>{.w = w,
-                                      .gradient = gradient,
-                                      .m = args.out[1].as<A>(),
-                                      .v = args.out[2].as<A>(),
-                                      .f = factors,
-                                      .rule = ChangeRule<A>(attrs.measures)});
+    run_gradient_update<G>(args, 8, attrs.measures, 8,
+                           AdamW<T, G, kGradient>{.w = w,
+                                                  .gradient = gradient,
+                                                  .m = args.out[1].as<A>(),
+                                                  .v = args.out[2].as<A>(),
+                                                  .f = factors,
+                                                  .rule = ChangeRule<A>(attrs.measures)});
   }
 }
 

@@ -24,7 +24,6 @@ class AdamWChunk {
         tensor_(tensor),
         begin_(begin),
         w_(static_cast<T*>(tensor.w) + begin),
-        gradient_(static_cast<const G*>(tensor.gradient) + begin),
         m_(static_cast<A*>(tensor.m) + begin),
         v_(static_cast<A*>(tensor.v) + begin),
         rule_(p.attrs.measures) {}
@@ -70,7 +69,8 @@ class AdamWChunk {
   };
 
   __device__ Operands read(int i, int inside) const {
-    return {p_.attrs.no_gradient ? Pack<G, kV>{} : load_some<kV>(gradient_ + i, inside),
+    return {p_.attrs.no_gradient ? Pack<G, kV>{}
+                                 : load_gradient<kV, G>(tensor_.gradient, begin_, i, inside),
             load_some<kV>(m_ + i, inside), load_some<kV>(v_ + i, inside),
             load_some<kV>(w_ + i, inside)};
   }
@@ -108,7 +108,6 @@ class AdamWChunk {
   const AdamWTensor& tensor_;
   int64_t begin_;
   T* w_;
-  const G* gradient_;
   A* m_;
   A* v_;
   ChangeRule<A> rule_;
@@ -161,7 +160,7 @@ void launch(std::span<const KernelArgs* const> calls) {
   for (const KernelArgs* call : calls) {
     tensors.push_back({.n = call->out[0].numel(),
                        .w = call->out[0].data,
-                       .gradient = common.attrs.no_gradient ? nullptr : call->in[1].data,
+                       .gradient = GradientPlace::of(*call, 1, 8),
                        .m = call->out[1].data,
                        .v = call->out[2].data,
                        .step = call->out[3].as<int64_t>(),

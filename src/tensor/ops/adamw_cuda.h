@@ -8,7 +8,7 @@ namespace lithe::device {
 struct AdamWTensor {
   int64_t n;
   void* w;
-  const void* gradient;
+  GradientPlace gradient;
   void* m;  // or codes
   void* v;  // or scales
   int64_t* step;

@@ -29,7 +29,8 @@ void infer(InferContext& c) {
   c.output(c.dtype(0), out);
 }
 
-void infer_grad(InferContext& c) {
+// Of both gradients' operands; returns the vocabulary.
+int64_t expect_gradient(const InferContext& c) {
   c.expect_inputs(2);
   c.expect_floating(0);
   expect_ids(c, 1);
@@ -42,7 +43,22 @@ void infer_grad(InferContext& c) {
   c.expect_shape(0, wanted, "the gradient");
   const int64_t vocabulary = c.attr<EmbeddingAttrs>().vocabulary;
   expect_padding(c, vocabulary);
-  c.output(c.dtype(0), {vocabulary, dy.back()});
+  return vocabulary;
+}
+
+void infer_grad(InferContext& c) {
+  const int64_t vocabulary = expect_gradient(c);
+  c.output(c.dtype(0), {vocabulary, c.shape(0).back()});
+}
+
+void infer_grad_rows(InferContext& c) {
+  const int64_t vocabulary = expect_gradient(c);
+  const int64_t ids = c.shape(1).numel();
+  if (ids > INT32_MAX) {
+    c.fail("{} ids are given; rows are for {} at most", ids, INT32_MAX);
+  }
+  c.output(c.dtype(0), {ids, c.shape(0).back()});
+  c.output(DType::i32, {vocabulary});
 }
 
 void grad(GradContext& c) {
@@ -78,6 +94,11 @@ const OpDef embedding_grad_op = {.name = "embedding_grad",
                                  .flops = flops_grad,
                                  .workspace = workspace_grad,
                                  .cpu = embedding_grad_cpu};
+const OpDef embedding_grad_rows_op = {.name = "embedding_grad_rows",
+                                      .infer = infer_grad_rows,
+                                      .flops = flops_grad,
+                                      .workspace = workspace_grad,
+                                      .cpu = embedding_grad_rows_cpu};
 
 EmbeddingScratch embedding_scratch(int64_t n, int64_t vocabulary, int64_t hidden, DType dtype) {
   using S = EmbeddingScratch;

@@ -13,6 +13,10 @@ ValueId embedding(Graph& graph, ValueId table, ValueId ids, int64_t padding = kN
 
 // Attributes of both: EmbeddingAttrs. The gradient is dtable [V, H] from (dy [..., H], ids).
 extern const OpDef embedding_op, embedding_grad_op;
+// The same gradient without its zeros, of the same operands: (rows [n, H], map int32 [V]) for n
+// ids. Row v of the table has row map[v], which is how many of the ids, padding left out, are below
+// v; -1: none looked it up. All other rows are zeros.
+extern const OpDef embedding_grad_rows_op;
 
 struct EmbeddingAttrs {
   int64_t vocabulary = 0;        // V; used by the gradient
@@ -44,5 +48,6 @@ EmbeddingScratch embedding_scratch(int64_t n, int64_t vocabulary, int64_t hidden
 
 void embedding_cpu(const KernelArgs& args);
 void embedding_grad_cpu(const KernelArgs& args);
+void embedding_grad_rows_cpu(const KernelArgs& args);
 
 }  // namespace lithe

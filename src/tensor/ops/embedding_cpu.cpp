@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "tensor/core/tensor.h"
 #include "tensor/ops/embedding.h"
@@ -38,15 +39,21 @@ void embedding_cpu(const KernelArgs& args) {
   });
 }
 
-void embedding_grad_cpu(const KernelArgs& args) {
-  constexpr int64_t kEnd = -1;
+namespace {
+
+constexpr int64_t kEnd = -1;
+
+// Linking the ids of a row from the last to the first makes every row add them from the first on,
+// and lets threads take rows of the table: any number of them gives the same sums.
+struct IdLinks {
+  int64_t* first;  // [V]: of each row of the table, kEnd: none
+  int64_t* next;   // [n]
+};
+
+IdLinks link_ids(const KernelArgs& args, int64_t vocabulary) {
   const int64_t* ids = args.in[1].as<int64_t>();
   const int64_t n = args.in[1].numel();
-  const int64_t vocabulary = args.out[0].shape[0];
-  const int64_t hidden = args.out[0].shape[1];
   check_ids(args, ids, n, vocabulary);
-  // Linking the ids of a row from the last to the first makes every row add them from the first on,
-  // and lets threads take rows of the table: any number of them gives the same sums.
   auto* first = static_cast<int64_t*>(args.workspace);
   int64_t* next = first + vocabulary;
   std::fill_n(first, vocabulary, kEnd);
@@ -57,15 +64,28 @@ void embedding_grad_cpu(const KernelArgs& args) {
   if (const int64_t padding = args.attr<EmbeddingAttrs>().padding; padding != kNoPadding) {
     first[padding] = kEnd;
   }
+  return {first, next};
+}
+
+// The sum of row v of the table goes to row `place(v)` of the output; below 0: nowhere.
+template <typename Place>
+void sum_linked(const KernelArgs& args, const IdLinks& links, int64_t vocabulary,
+                const Place& place) {
+  const int64_t hidden = args.out[0].shape[1];
+  const auto [first, next] = links;
   dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
     using A = acc_t<T>;
     constexpr int64_t kStrip = 256;
     const T* dy = args.in[0].as<T>();
-    T* dtable = args.out[0].as<T>();
+    T* out = args.out[0].as<T>();
     parallel_for(vocabulary, hidden, [=](int64_t begin, int64_t end) {
       std::array<A, kStrip> sums;
       for (int64_t v = begin; v < end; ++v) {
-        T* row = dtable + v * hidden;
+        const int64_t at = place(v);
+        if (at < 0) {
+          continue;
+        }
+        T* row = out + at * hidden;
         if (first[v] == kEnd || next[first[v]] == kEnd) {
           if (first[v] == kEnd) {
             std::fill_n(row, hidden, T(A(0)));
@@ -92,6 +112,28 @@ void embedding_grad_cpu(const KernelArgs& args) {
       }
     });
   });
+}
+
+}  // namespace
+
+void embedding_grad_cpu(const KernelArgs& args) {
+  const int64_t vocabulary = args.out[0].shape[0];
+  sum_linked(args, link_ids(args, vocabulary), vocabulary, [](int64_t v) { return v; });
+}
+
+void embedding_grad_rows_cpu(const KernelArgs& args) {
+  const int64_t vocabulary = args.out[1].shape[0];
+  const IdLinks links = link_ids(args, vocabulary);
+  auto* rows = args.out[1].as<int32_t>();
+  int32_t before = 0;
+  for (int64_t v = 0; v < vocabulary; ++v) {
+    rows[v] = links.first[v] == kEnd ? -1 : before;
+    for (int64_t i = links.first[v]; i != kEnd; i = links.next[i]) {
+      ++before;
+    }
+  }
+  std::memset(args.out[0].data, 0, static_cast<size_t>(args.out[0].bytes()));
+  sum_linked(args, links, vocabulary, [rows](int64_t v) { return int64_t{rows[v]}; });
 }
 
 }  // namespace lithe

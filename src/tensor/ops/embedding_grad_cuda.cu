@@ -81,10 +81,11 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // bases[v]: how many positions have a row before v. counts[t, v] becomes where tile t's positions
-// of row v begin. A block takes kScanThreads rows and adds up all rows before them itself.
+// of row v begin. A block takes kScanThreads rows and adds up all rows before them itself. With
+// `map` the row of v in the output is where its positions begin.
 __global__ void __launch_bounds__(kScanThreads)
     place_rows_kernel(int64_t vocabulary, int64_t tiles, const uint32_t* totals, uint32_t* counts,
-                      uint32_t* bases) {
+                      uint32_t* bases, int32_t* map) {
   __shared__ uint32_t of_warp[kScanThreads / kWarp];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -116,6 +117,9 @@ __global__ void __launch_bounds__(kScanThreads)
     return;
   }
   bases[v] = place;
+  if (map != nullptr) {
+    map[v] = total == 0 ? kNoRow : static_cast<int32_t>(place);
+  }
   if (v == vocabulary - 1) {
     bases[vocabulary] = place + total;
   }
@@ -166,6 +170,7 @@ struct Sums {
   const T* dy;
   T* dtable;
   A* partials;
+  bool compact;  // row v of the table lies at bases[v]
 
   __device__ A* partial(int64_t run, bool starts_here, int64_t column) const {
     return partials + (run * 2 + (starts_here ? 1 : 0)) * hidden + column;
@@ -180,7 +185,8 @@ __device__ inline void write_row(const Sums<T>& p, int64_t row, int64_t column,
   for (int j = 0; j < kV; ++j) {
     out.at[j] = narrow<T>(sums.at[j]);
   }
-  store_whole(p.dtable + row * p.hidden + column, out);
+  const int64_t at = p.compact ? static_cast<int64_t>(p.bases[row]) : row;
+  store_whole(p.dtable + at * p.hidden + column, out);
 }
 
 // A warp takes a run of sorted positions and a strip of columns: all its rows of dy are on their
@@ -317,20 +323,28 @@ __global__ void __launch_bounds__(kThreads) join_kernel(const Sums<T> p) {
   write_row(p, row, column, sums);
 }
 
-}  // namespace
+void clear(const KernelArgs& args, const TensorRef& to, int byte) {
+  if (to.bytes() > 0) {
+    cuda_check(cudaMemsetAsync(to.data, byte, static_cast<size_t>(to.bytes()), stream_of(args)),
+               args.op, "clearing");
+  }
+}
 
-void embedding_grad_cuda(const KernelArgs& args) {
+// `map`: of embedding_grad_rows; null: the output is the whole table's.
+void sum_gradient(const KernelArgs& args, int64_t vocabulary, int32_t* map) {
   const int64_t n = args.in[1].numel();
-  const int64_t vocabulary = args.out[0].shape[0];
   const int64_t hidden = args.out[0].shape[1];
   const cudaStream_t stream = stream_of(args);
-  if (args.out[0].numel() == 0) {
+  if (vocabulary == 0 || (map == nullptr && hidden == 0)) {
     return;
   }
+  if (n == 0 || map != nullptr) {
+    clear(args, args.out[0], 0);
+  }
   if (n == 0) {
-    cuda_check(
-        cudaMemsetAsync(args.out[0].data, 0, static_cast<size_t>(args.out[0].bytes()), stream),
-        args.op, "clearing");
+    if (map != nullptr) {
+      clear(args, args.out[1], 0xff);
+    }
     return;
   }
   if (vocabulary >= INT32_MAX) {
@@ -358,8 +372,11 @@ void embedding_grad_cuda(const KernelArgs& args) {
   rank_kernel<<<id_blocks, kThreads, 0, stream>>>(ids, scratch.tile, ranks, counts, totals);
   check_launch(args.op);
   place_rows_kernel<<<blocks_for(vocabulary, kScanThreads), kScanThreads, 0, stream>>>(
-      vocabulary, scratch.tiles, totals, counts, bases);
+      vocabulary, scratch.tiles, totals, counts, bases, map);
   check_launch(args.op);
+  if (hidden == 0) {
+    return;
+  }
   sort_kernel<<<id_blocks, kThreads, 0, stream>>>(ids, scratch.tile, ranks, counts, order, rows);
   check_launch(args.op);
   dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
@@ -370,12 +387,14 @@ void embedding_grad_cuda(const KernelArgs& args) {
                        .rows = rows,
                        .dy = args.in[0].as<T>(),
                        .dtable = args.out[0].as<T>(),
-                       .partials = at(scratch.partials, static_cast<acc_t<T>*>(nullptr))};
+                       .partials = at(scratch.partials, static_cast<acc_t<T>*>(nullptr)),
+                       .compact = map != nullptr};
     const auto launch = [&]<int kV>() {
       const int64_t runs = blocks_for(n, kRun);
       const int64_t strips = blocks_for(hidden, int64_t{kWarp} * kV);
       const unsigned run_blocks = blocks_for(runs * strips, kWarps);
-      const unsigned row_blocks = blocks_for(vocabulary, kWarps * kClearedRows);
+      const unsigned row_blocks =
+          map == nullptr ? blocks_for(vocabulary, kWarps * kClearedRows) : 0;
       sum_kernel<kV><<<blocks_for(int64_t{run_blocks} + row_blocks, 1), kThreads, 0, stream>>>(
           sums, run_blocks, strips);
       check_launch(args.op);
@@ -386,6 +405,15 @@ void embedding_grad_cuda(const KernelArgs& args) {
     hidden % kWide<T> == 0 ? launch.template operator()<kWide<T>>()
                            : launch.template operator()<1>();
   });
+}
+
+}  // namespace
+
+void embedding_grad_cuda(const KernelArgs& args) {
+  sum_gradient(args, args.out[0].shape[0], nullptr);
+}
+void embedding_grad_rows_cuda(const KernelArgs& args) {
+  sum_gradient(args, args.out[1].shape[0], args.out[1].as<int32_t>());
 }
 
 }  // namespace lithe

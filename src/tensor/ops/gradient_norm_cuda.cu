@@ -8,8 +8,8 @@ namespace {
 using namespace device;
 
 struct SquaresTensor {
-  int64_t n;
-  const void* x;
+  int64_t n;  // of the whole gradient
+  GradientPlace x;
   ChunkSums* partial;
 };
 struct SquaresCommon {};
@@ -24,8 +24,8 @@ __global__ void __launch_bounds__(kUpdateThreads) squares_kernel(const __grid_co
   const int index = p.find();
   const SquaresTensor& tensor = p.tensor[index];
   const unsigned chunk = blockIdx.x - p.first[index];
-  const int64_t rest = tensor.n - chunk * kUpdateChunk;
-  const T* x = static_cast<const T*>(tensor.x) + chunk * kUpdateChunk;
+  const int64_t begin = chunk * kUpdateChunk;
+  const int64_t rest = tensor.n - begin;
   ChunkSums sums;
   const auto run = [&]<bool kWhole>(int count) {
     for (int batch = 0; batch * Walk::kBatch < count; ++batch) {
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kUpdateThreads) squares_kernel(const __grid_co
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
         const int i = Walk::at(batch, u);
-        in[u] = load_some<kV>(x + i, Walk::template inside<kWhole>(i, count));
+        in[u] = load_gradient<kV, T>(tensor.x, begin, i, Walk::template inside<kWhole>(i, count));
       }
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
@@ -118,10 +118,12 @@ void sum_squares_group_cuda(std::span<const KernelArgs> calls) {
     std::vector<SquaresTensor> tensors;
     for (const KernelArgs* call : alike) {
       const UpdateSums sums = sums_of(*call, measures);
-      const int64_t n = call->in[0].numel();
+      const GradientPlace place = GradientPlace::of(*call, 0, 1);
+      const int64_t n =
+          place.rows == nullptr ? call->in[0].numel() : call->in[1].numel() * place.hidden;
       joins.push_back({n, sums});
       if (n > 0) {
-        tensors.push_back({n, call->in[0].data, sums.partial});
+        tensors.push_back({n, place, sums.partial});
       }
     }
     dispatch_floating(model.in[0].dtype, model.op, [&]<typename T>() {

@@ -17,6 +17,7 @@
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/normalized_rows.h"
+#include "tensor/ops/offload.h"
 #include "tensor/ops/op_table.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
@@ -122,9 +123,14 @@ constexpr Entry kKernels[] = {
     // lookup and dropout
     {&embedding_op, embedding_cuda},
     {&embedding_grad_op, embedding_grad_cuda},
+    {&embedding_grad_rows_op, embedding_grad_rows_cuda},
     {&dropout_op, dropout_cuda},
     {&dropout_mask_op, dropout_mask_cuda},
     {&dropout_apply_op, dropout_apply_cuda},
+    // host memory
+    {&offload_store_op, offload_store_cuda},
+    {&offload_load_op, offload_load_cuda},
+    {&offload_wait_op, offload_wait_cuda},
     // losses
     {&cross_entropy_op, cross_entropy_cuda},
     {&cross_entropy_grad_op, cross_entropy_grad_cuda},

@@ -104,12 +104,18 @@ void spread_rows_cuda(const KernelArgs& args);
 void attention_cuda(const KernelArgs& args);
 void attention_grad_cuda(const KernelArgs& args);
 
+// offload_cuda.cu
+void offload_store_cuda(const KernelArgs& args);
+void offload_load_cuda(const KernelArgs& args);
+void offload_wait_cuda(const KernelArgs& args);
+
 // dropout_cuda.cu, dropout_mask_cuda.cu, embedding_cuda.cu, embedding_grad_cuda.cu
 void dropout_cuda(const KernelArgs& args);
 void dropout_mask_cuda(const KernelArgs& args);
 void dropout_apply_cuda(const KernelArgs& args);
 void embedding_cuda(const KernelArgs& args);
 void embedding_grad_cuda(const KernelArgs& args);
+void embedding_grad_rows_cuda(const KernelArgs& args);
 
 // fixed_point_cuda.cu, quantize_cuda.cu; alike neighbours of a group are one launch
 void fixed_point_encode_cuda(const KernelArgs& args);

@@ -16,6 +16,7 @@
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/normalized_rows.h"
+#include "tensor/ops/offload.h"
 #include "tensor/ops/quantize.h"
 #include "tensor/ops/reduce.h"
 #include "tensor/ops/residual_norm_codes.h"
@@ -94,9 +95,14 @@ std::span<const OpDef* const> op_table() {
       // lookup and dropout
       &embedding_op,
       &embedding_grad_op,
+      &embedding_grad_rows_op,
       &dropout_op,
       &dropout_mask_op,
       &dropout_apply_op,
+      // host memory
+      &offload_store_op,
+      &offload_load_op,
+      &offload_wait_op,
       // losses
       &cross_entropy_op,
       &cross_entropy_grad_op,

@@ -10,7 +10,7 @@ using namespace device;
 struct SgdTensor {
   int64_t n;
   void* w;
-  const void* gradient;
+  GradientPlace gradient;
   void* velocity;
   int64_t* step;
   double weight_decay;
@@ -37,7 +37,6 @@ __global__ void __launch_bounds__(kUpdateThreads) sgd_kernel(const __grid_consta
   const int64_t begin = chunk * kUpdateChunk;
   const int64_t rest = tensor.n - begin;
   T* w = static_cast<T*>(tensor.w) + begin;
-  const G* gradient = static_cast<const G*>(tensor.gradient) + begin;
   A* velocity = static_cast<A*>(tensor.velocity) + (kMomentum ? begin : 0);
 
   __shared__ bool shared_first;
@@ -66,7 +65,7 @@ __global__ void __launch_bounds__(kUpdateThreads) sgd_kernel(const __grid_consta
       for (int u = 0; u < kUnroll; ++u) {
         const int i = Walk::at(batch, u);
         const int inside = Walk::template inside<kWhole>(i, count);
-        arrived[u] = load_some<kV>(gradient + i, inside);
+        arrived[u] = load_gradient<kV, G>(tensor.gradient, begin, i, inside);
         weights[u] = load_some<kV>(w + i, inside);
         if constexpr (kMomentum) {
           velocities[u] = load_some<kV>(velocity + i, inside);
@@ -151,7 +150,7 @@ void launch(std::span<const KernelArgs* const> calls) {
     const UpdateSums sums = sums_of(*call, measures);
     tensors.push_back({.n = call->out[0].numel(),
                        .w = call->out[0].data,
-                       .gradient = call->in[1].data,
+                       .gradient = GradientPlace::of(*call, 1, 6),
                        .velocity = momentum ? call->out[1].data : nullptr,
                        .step = momentum ? call->out[2].as<int64_t>() : nullptr,
                        .weight_decay = call->attr<SgdAttrs>().weight_decay,

@@ -16,11 +16,26 @@ void expect_dtype(const InferContext& c, int i, DType wanted, std::string_view w
   }
 }
 
+// The gradient's rows of a table of shape `table`.
+void expect_rows(const InferContext& c, int gradient, int rows, const Shape& table) {
+  if (table.rank() != 2 || c.shape(gradient).rank() != 2 || c.shape(gradient)[1] != table[1]) {
+    c.fail("rows of a gradient are {} and the table {}; [R, H] and [V, H] are wanted",
+           c.shape(gradient), table);
+  }
+  c.expect_shape(rows, Shape{table[0]}, "rows");
+  expect_dtype(c, rows, DType::i32, "rows");
+}
+
 // A gradient has its weight's dtype, or fp32 where a 16-bit one was accumulated in fp32, or 16 bits
 // where the step computed with a copy of an fp32 weight.
-void expect_gradient(const InferContext& c, int gradient, int of, std::string_view what) {
+// `rows`: the input that maps the table's rows to those of the gradient, or one that is not there.
+void expect_gradient(const InferContext& c, int gradient, int of, int rows, std::string_view what) {
   c.expect_floating(of);
-  c.expect_shape(gradient, c.shape(of), what);
+  if (c.has(rows)) {
+    expect_rows(c, gradient, rows, c.shape(of));
+  } else {
+    c.expect_shape(gradient, c.shape(of), what);
+  }
   const DType dtype = c.dtype(gradient);
   const bool widened = dtype == DType::f32 && dtype_bits(c.dtype(of)) == 16;
   const bool of_copy = c.dtype(of) == DType::f32 && is_floating(dtype) && dtype_bits(dtype) == 16;
@@ -62,8 +77,8 @@ void output_measures(InferContext& c, const UpdateMeasures& measures) {
 
 void infer_adamw(InferContext& c) {
   const auto attrs = c.attr<AdamWAttrs>();
-  if (c.input_count() < 6 || c.input_count() > 8) {
-    c.fail("{} inputs given, 6 to 8 wanted", c.input_count());
+  if (c.input_count() < 6 || c.input_count() > 9) {
+    c.fail("{} inputs given, 6 to 9 wanted", c.input_count());
   }
   for (int i = 0; i < 6; ++i) {
     if (!c.has(i) && i != 1) {
@@ -79,7 +94,9 @@ void infer_adamw(InferContext& c) {
   }
   c.expect_floating(0);
   if (c.has(1)) {
-    expect_gradient(c, 1, 0, "gradient");
+    expect_gradient(c, 1, 0, 8, "gradient");
+  } else if (c.has(8)) {
+    c.fail("there are rows, but no gradient; leave them out");
   }
   if (c.dtype(2) == DType::u8) {
     const int64_t n = c.shape(0).numel();
@@ -110,7 +127,7 @@ void infer_adamw(InferContext& c) {
 }
 
 void infer_sgd(InferContext& c) {
-  c.expect_inputs(2, 6);
+  c.expect_inputs(2, 7);
   const auto attrs = c.attr<SgdAttrs>();
   if (!(attrs.momentum >= 0 && attrs.momentum < 1)) {
     c.fail("momentum {} must lie in [0, 1)", attrs.momentum);
@@ -118,7 +135,7 @@ void infer_sgd(InferContext& c) {
   if (!c.has(4)) {
     c.fail("input 4 (lr) is missing");
   }
-  expect_gradient(c, 1, 0, "gradient");
+  expect_gradient(c, 1, 0, 6, "gradient");
   c.output(c.dtype(0), c.shape(0));
   if (attrs.momentum != 0) {
     if (!c.has(2) || !c.has(3)) {
@@ -167,8 +184,12 @@ void infer_clear(InferContext& c) {
 }
 
 void infer_sum_squares(InferContext& c) {
-  c.expect_inputs(1);
+  c.expect_inputs(1, 2);
   c.expect_floating(0);
+  if (c.has(1)) {
+    const bool tables = c.shape(0).rank() == 2 && c.shape(1).rank() == 1;
+    expect_rows(c, 0, 1, tables ? Shape{c.shape(1)[0], c.shape(0)[1]} : Shape{});
+  }
   c.output(state_dtype(c.dtype(0)), Shape{1});
 }
 
@@ -204,7 +225,12 @@ int64_t workspace_update(const Graph& g, NodeId n, DeviceKind) {
   return g.attr<Attributes>(n).measures.any() ? workspace_sums(g, n) : 0;
 }
 
-int64_t workspace_sum_squares(const Graph& g, NodeId n, DeviceKind) { return workspace_sums(g, n); }
+int64_t workspace_sum_squares(const Graph& g, NodeId n, DeviceKind) {
+  const bool rows = g.node(n).input_count > 1 && g.in(n, 1) != kNoValue;
+  const Shape& x = g.shape(g.in(n, 0));
+  const int64_t elements = rows ? checked_mul(g.shape(g.in(n, 1))[0], x.back()) : x.numel();
+  return checked_mul(update_chunks(elements), sizeof(ChunkSums));
+}
 
 // Of a node whose last outputs are the measures.
 UpdateOut out_of(const Graph& g, NodeId n, const UpdateMeasures& measures) {
@@ -289,17 +315,21 @@ const OpDef clip_factor_op = {.name = "clip_factor",
 
 UpdateOut adamw(Graph& graph, const AdamWInputs& in, const AdamWAttrs& attrs) {
   const UpdatePhase phase(graph);
-  const std::array inputs = {in.weight, in.gradient, in.m,          in.v,
-                             in.step,   in.lr,       in.grad_scale, in.copy};
+  const std::array inputs = {in.weight, in.gradient,   in.m,    in.v,   in.step,
+                             in.lr,     in.grad_scale, in.copy, in.rows};
   return out_of(graph, graph.emit_node(adamw_op, inputs, attrs), attrs.measures);
 }
 
 UpdateOut sgd(Graph& graph, const SgdInputs& in, const SgdAttrs& attrs) {
   const UpdatePhase phase(graph);
   const bool momentum = attrs.momentum != 0;
-  const std::array inputs = {
-      in.weight, in.gradient,  momentum ? in.velocity : kNoValue, momentum ? in.step : kNoValue,
-      in.lr,     in.grad_scale};
+  const std::array inputs = {in.weight,
+                             in.gradient,
+                             momentum ? in.velocity : kNoValue,
+                             momentum ? in.step : kNoValue,
+                             in.lr,
+                             in.grad_scale,
+                             in.rows};
   return out_of(graph, graph.emit_node(sgd_op, inputs, attrs), attrs.measures);
 }
 
@@ -318,9 +348,9 @@ void clear(Graph& graph, ValueId slot) {
   graph.emit(clear_op, {slot});
 }
 
-ValueId sum_squares(Graph& graph, ValueId x) {
+ValueId sum_squares(Graph& graph, ValueId x, ValueId rows) {
   const UpdatePhase phase(graph);
-  return graph.emit(sum_squares_op, {x});
+  return rows == kNoValue ? graph.emit(sum_squares_op, {x}) : graph.emit(sum_squares_op, {x, rows});
 }
 
 ClipOut clip_factor(Graph& graph, std::span<const ValueId> sums_of_squares, double max_norm) {

@@ -2,6 +2,10 @@
 // are emitted in Phase::update, whatever the graph's phase is. A gradient has the dtype of its
 // weight; fp32 for a 16-bit weight (a sum over micro-batches kept in fp32); or 16 bits for an fp32
 // weight (the step computed with a copy of the weight).
+//
+// The gradient of a table [V, H] may come as rows: gradient [R, H] and rows int32 [V], which says
+// where each row of the table has its own, -1: it is zero. Results have the bits of the whole
+// gradient's.
 #pragma once
 
 #include "tensor/graph/gradient.h"
@@ -52,7 +56,7 @@ struct AdamWAttrs {
 // gradient: kNoValue with no_gradient; grad_scale: fp32 [1] factor on the gradient or kNoValue;
 // copy: slot that gets the new weight in its 16-bit dtype, or kNoValue.
 struct AdamWInputs {
-  ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue, copy = kNoValue;
+  ValueId weight, gradient, m, v, step, lr, grad_scale = kNoValue, copy = kNoValue, rows = kNoValue;
 };
 UpdateOut adamw(Graph& graph, const AdamWInputs& inputs, const AdamWAttrs& attrs);
 
@@ -62,7 +66,8 @@ struct SgdAttrs {
   UpdateMeasures measures = {};
 };
 struct SgdInputs {
-  ValueId weight, gradient, velocity = kNoValue, step = kNoValue, lr, grad_scale = kNoValue;
+  ValueId weight, gradient, velocity = kNoValue, step = kNoValue, lr, grad_scale = kNoValue,
+                            rows = kNoValue;
 };
 // velocity (slot) and step (int64 [1] slot) are needed with momentum; the first step sets velocity
 // = gradient.
@@ -76,8 +81,9 @@ void assign(Graph& graph, ValueId slot, ValueId value);
 // slot := 0, after its last read.
 void clear(Graph& graph, ValueId slot);
 
-// Sum of squares of x, fp32 [1] (fp64 for fp64), in a fixed order.
-ValueId sum_squares(Graph& graph, ValueId x);
+// Sum of squares of x, fp32 [1] (fp64 for fp64), in a fixed order; with `rows`, of the table that
+// they stand for.
+ValueId sum_squares(Graph& graph, ValueId x, ValueId rows = kNoValue);
 // From the sums of squares of all gradients: global norm, and min(1, max_norm / (norm + 1e-6)),
 // fp32 [1].
 struct ClipOut {

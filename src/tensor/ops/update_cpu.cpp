@@ -10,12 +10,13 @@ template <typename T, typename G>
 struct Sgd {
   using A = acc_t<T>;
   T* w;
-  const G* gradient;
-  A* velocity;  // null: no momentum
+  const G* gradient;  // of element i at i - shift
+  A* velocity;        // null: no momentum
   A lr, scale, decay, momentum;
   A own, along;  // the step is along own g' + along velocity: nesterov's, or the velocity alone
   bool first;
   ChangeRule<A> rule;
+  int64_t shift = 0;
 
   template <bool kMeasured>
   ChunkSums run(int64_t begin, int64_t end) const {
@@ -29,7 +30,7 @@ struct Sgd {
     double size = 0;
 #pragma omp simd reduction(+ : squares, moved, size)
     for (int64_t i = begin; i < end; ++i) {
-      const A arrived = static_cast<A>(gradient[i]);
+      const A arrived = static_cast<A>(gradient[i - shift]);
       const A old = static_cast<A>(w[i]);
       const A g = scale * arrived + decay * old;
       A direction = g;
@@ -65,18 +66,19 @@ void sgd_cpu(const KernelArgs& args) {
   }
   dispatch_update(args.in[0].dtype, args.in[1].dtype, args.op, [&]<typename T, typename G>() {
     using A = acc_t<T>;
-    run_update(args, attrs.measures, has_momentum ? 6 : 4,
-               Sgd<T, G>{.w = args.out[0].as<T>(),
-                         .gradient = args.in[1].as<G>(),
-                         .velocity = has_momentum ? args.out[1].as<A>() : nullptr,
-                         .lr = static_cast<A>(scalar_of(args.in[4])),
-                         .scale = static_cast<A>(gradient_scale(args.in[5])),
-                         .decay = static_cast<A>(attrs.weight_decay),
-                         .momentum = static_cast<A>(attrs.momentum),
-                         .own = attrs.nesterov ? A(1) : A(0),
-                         .along = attrs.nesterov ? static_cast<A>(attrs.momentum) : A(1),
-                         .first = first,
-                         .rule = ChangeRule<A>(attrs.measures)});
+    run_gradient_update<G>(
+        args, 6, attrs.measures, has_momentum ? 6 : 4,
+        Sgd<T, G>{.w = args.out[0].as<T>(),
+                  .gradient = args.in[1].as<G>(),
+                  .velocity = has_momentum ? args.out[1].as<A>() : nullptr,
+                  .lr = static_cast<A>(scalar_of(args.in[4])),
+                  .scale = static_cast<A>(gradient_scale(args.in[5])),
+                  .decay = static_cast<A>(attrs.weight_decay),
+                  .momentum = static_cast<A>(attrs.momentum),
+                  .own = attrs.nesterov ? A(1) : A(0),
+                  .along = attrs.nesterov ? static_cast<A>(attrs.momentum) : A(1),
+                  .first = first,
+                  .rule = ChangeRule<A>(attrs.measures)});
   });
 }
 
@@ -106,17 +108,26 @@ void clear_cpu(const KernelArgs& args) {
 
 void sum_squares_cpu(const KernelArgs& args) {
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
-    const T* x = args.in[0].as<T>();
-    const auto sum = [=](int64_t begin, int64_t end) {
+    const GradientRows<T> rows(args, args.in[0], 1);
+    const auto squares_of = [](const T* x, int64_t count) {
       double squares = 0;
 #pragma omp simd reduction(+ : squares)
-      for (int64_t i = begin; i < end; ++i) {
+      for (int64_t i = 0; i < count; ++i) {
         const double value = static_cast<double>(static_cast<acc_t<T>>(x[i]));
         squares += value * value;
       }
       return ChunkSums{.squares = squares};
     };
-    write_scalar(args.out[0], sum_chunks(args, args.in[0].numel(), 1, sum).squares);
+    const auto sum = [&](int64_t begin, int64_t end) {
+      if (rows.rows == nullptr) {
+        return squares_of(rows.gradient + begin, end - begin);
+      }
+      std::array<T, kUpdateChunk> whole;
+      rows.expand(begin, end, whole.data());
+      return squares_of(whole.data(), end - begin);
+    };
+    const int64_t n = rows.rows == nullptr ? args.in[0].numel() : args.in[1].numel() * rows.hidden;
+    write_scalar(args.out[0], sum_chunks(args, n, 1, sum).squares);
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 
 #include "tensor/ops/parallel.h"
 #include "tensor/ops/update_dtypes.h"
@@ -93,6 +94,68 @@ void run_update(const KernelArgs& args, const UpdateMeasures& measures, int64_t 
   write_measures(args, measures, sum_chunks(args, n, cost, [&](int64_t begin, int64_t end) {
                    return update.template run<true>(begin, end);
                  }));
+}
+
+// The gradient of a table [V, H] as rows (update.h).
+template <typename G>
+struct GradientRows {
+  const G* gradient;
+  const int32_t* rows;  // null: the gradient is whole
+  int64_t hidden;
+
+  GradientRows(const KernelArgs& args, const TensorRef& from, size_t map)
+      : gradient(from.as<G>()),
+        rows(map < args.in.size() ? args.in[map].as<int32_t>() : nullptr),
+        hidden(rows == nullptr ? 0 : from.shape[1]) {}
+
+  // Elements [begin, end) of the whole one.
+  void expand(int64_t begin, int64_t end, G* to) const {
+    for (int64_t i = begin; i < end;) {
+      const int64_t row = i / hidden;
+      const int64_t stop = std::min(end, (row + 1) * hidden);
+      if (rows[row] < 0) {
+        std::fill_n(to + (i - begin), stop - i, G{});
+      } else {
+        std::copy_n(gradient + rows[row] * hidden + (i - row * hidden), stop - i, to + (i - begin));
+      }
+      i = stop;
+    }
+  }
+};
+
+// An update over the whole gradient, a chunk of which is there at a time. The update reads element
+// i of it at gradient[i - shift].
+template <typename Update, typename G>
+struct UpdateOverRows {
+  Update update;
+  GradientRows<G> rows;
+
+  template <bool kMeasured>
+  ChunkSums run(int64_t begin, int64_t end) const {
+    std::array<G, kUpdateChunk> whole;
+    Update part = update;
+    part.gradient = whole.data();
+    ChunkSums sums;
+    for (int64_t i = begin; i < end; i += kUpdateChunk) {
+      const int64_t stop = std::min(end, i + kUpdateChunk);
+      rows.expand(i, stop, whole.data());
+      part.shift = i;
+      sums.add(part.template run<kMeasured>(i, stop));
+    }
+    return sums;
+  }
+};
+
+// run_update with the gradient args.in[1], whole or as rows by the map that is input `map`.
+template <typename G, typename Update>
+void run_gradient_update(const KernelArgs& args, size_t map, const UpdateMeasures& measures,
+                         int64_t cost, const Update& update, int64_t grain = 1) {
+  const GradientRows<G> rows(args, args.in[1], map);
+  if (rows.rows == nullptr) {
+    run_update(args, measures, cost, update, grain);
+  } else {
+    run_update(args, measures, cost, UpdateOverRows<Update, G>{update, rows}, grain);
+  }
 }
 
 }  // namespace lithe

@@ -160,6 +160,51 @@ __device__ inline void store_some(T* to, const Pack<T, kVector>& pack, int count
   }
 }
 
+// Where a tensor's gradient lies: whole, or as rows of a table (update.h).
+struct GradientPlace {
+  const void* data = nullptr;
+  const int32_t* rows = nullptr;  // null: whole
+  int64_t hidden = 0;
+
+  // Of the operands `gradient` and `map`.
+  static GradientPlace of(const KernelArgs& args, size_t gradient, size_t map) {
+    const TensorRef& from = args.in[gradient];
+    const int32_t* rows = map < args.in.size() ? args.in[map].as<int32_t>() : nullptr;
+    return {from.data, rows, rows == nullptr ? 0 : from.shape[1]};
+  }
+};
+
+// load_some of the whole gradient from element `begin + i` on, a multiple of kVector.
+template <int kVector, typename G>
+__device__ inline Pack<G, kVector> load_gradient(const GradientPlace& place, int64_t begin, int i,
+                                                 int inside) {
+  const G* data = static_cast<const G*>(place.data);
+  if (place.rows == nullptr) {
+    return load_some<kVector>(data + begin + i, inside);
+  }
+  Pack<G, kVector> out{};
+  const int64_t at = begin + i;
+  if (place.hidden % kVector == 0) {  // a pack lies in one row
+    const int64_t row = inside > 0 ? at / place.hidden : 0;
+    const int64_t from = inside > 0 ? place.rows[row] : -1;
+    if (from >= 0) {
+      out = load<kVector>(data + from * place.hidden + (at - row * place.hidden));
+    }
+    return out;
+  }
+#pragma unroll
+  for (int j = 0; j < kVector; ++j) {
+    if (j < inside) {
+      const int64_t row = (at + j) / place.hidden;
+      const int64_t from = place.rows[row];
+      if (from >= 0) {
+        out.at[j] = data[from * place.hidden + (at + j - row * place.hidden)];
+      }
+    }
+  }
+  return out;
+}
+
 // How a block walks through a chunk: in batches of kUnroll packs of kVector elements a thread, all
 // of whose loads are on their way before the first is used. Only a tensor's last chunk is shorter
 // than kUpdateChunk; a whole one (kWhole) needs no bounds.
