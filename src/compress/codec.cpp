@@ -11,7 +11,6 @@
 #include "recipe/nearest.h"
 #include "tensor/core/glob.h"
 #include "tensor/ops/attention.h"
-#include "tensor/ops/dropout_mask.h"
 
 namespace lithe {
 namespace {
@@ -333,11 +332,15 @@ class Codec final : public Pass {
         } else if (format.kind() != CodecFormat::Kind::keep) {
           out.push_back(
               {v, format, refusal(g, v, format, rule.normalizes()), false, rule.normalizes()});
-          if (format.kind() == CodecFormat::Kind::recompute && out.back().refused.empty()) {
+          Choice& choice = out.back();
+          if (choice.refused.empty() && choice.normalizes) {
+            kept[static_cast<size_t>(v.value)] = false;
+          }
+          if (choice.refused.empty() && format.kind() == CodecFormat::Kind::recompute) {
             Rerun found =
                 find_rerun(g, v.value, [&](ValueId in) { return kept[static_cast<size_t>(in)]; });
-            out.back().refused = std::move(found.refusal);
-            out.back().rerun = found.way;
+            choice.refused = std::move(found.refusal);
+            choice.rerun = found.way;
             kept[static_cast<size_t>(v.value)] = found.way == Rerun::Way::none;
           }
         }

@@ -38,7 +38,7 @@ struct MemoryReport {
   int64_t context_bytes = 0;
   int64_t persistent_bytes = 0;
   int64_t arena_bytes = 0;
-  int64_t host_bytes = 0;  // of offloaded values, in host memory: no part of any peak
+  int64_t host_bytes = 0;               // of offloaded values, in host memory: no part of any peak
   MemoryByClass peak_by_class{};        // live bytes, persistent ones included, at the peak
   std::vector<MemoryByClass> timeline;  // the same at each position of the order
   std::vector<std::string> order;       // node names; "phase/..." prefixes become bands in charts

@@ -22,8 +22,8 @@ std::vector<std::string> trained_of(bool bert) {
   SlotTable slots;
   std::optional<nn::BertBlock> a;
   std::optional<nn::ViTBlock> b;
-  bert ? void(a.emplace(slots, "block", config_of<nn::BertConfig>()))
-       : void(b.emplace(slots, "block", config_of<nn::ViTConfig>()));
+  bert ? void(a.emplace(slots, "block", config_of<nn::BertConfig>({})))
+       : void(b.emplace(slots, "block", config_of<nn::ViTConfig>({})));
   std::vector<std::string> out;
   for (const std::string& name : kTrained) {
     if (slots.find("block." + name) != kNoSlot) {
