@@ -20,14 +20,28 @@ __global__ void __launch_bounds__(kThreads)
   if (first >= n) {
     return;
   }
-  KeptElements<kBits> kept(rng, attrs);
   Pack<uint8_t, kEight> keeps;
   unsigned bits = 0;
-#pragma unroll
-  for (int j = 0; j < kEight; ++j) {
-    const bool keep = first + j < n && kept(first + j);
+  const auto set = [&](int j, bool keep) {
     keeps.at[j] = keep ? 1 : 0;
     bits |= (keep ? 1u : 0u) << j;
+  };
+  if constexpr (kBits == 16) {
+    static_assert(kDropoutLanes == kEight);  // one random block
+    const PhiloxBlock block = dropout_block(static_cast<uint64_t>(rng[0]),
+                                            mix(attrs.dropout.key, static_cast<uint64_t>(rng[1])),
+                                            static_cast<uint64_t>(byte));
+    const uint32_t threshold = dropout_threshold(attrs.dropout.p, kBits);
+#pragma unroll
+    for (int j = 0; j < kEight; ++j) {
+      set(j, first + j < n && dropout_lane<kBits>(block, j) >= threshold);
+    }
+  } else {
+    KeptElements<kBits> kept(rng, attrs);
+#pragma unroll
+    for (int j = 0; j < kEight; ++j) {
+      set(j, first + j < n && kept(first + j));
+    }
   }
   if (attrs.packed) {
     mask[byte] = static_cast<uint8_t>(bits);
