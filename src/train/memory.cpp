@@ -55,13 +55,15 @@ MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* co
     report.order.push_back(fmt::format("{}/{}", phase_name(g.node(n).phase), g.node_name(n)));
   }
   int64_t offset = 0;
-  for (SlotId s = 0; s < slots.size(); ++s) {
-    if (slots[s].on_host) {
-      continue;
+  for (const bool matrices : {true, false}) {  // as the executor places them
+    for (SlotId s = 0; s < slots.size(); ++s) {
+      if (slots[s].on_host || (slots[s].shape.rank() > 1) != matrices) {
+        continue;
+      }
+      const int64_t bytes = byte_size(slots[s].dtype, slots[s].shape);
+      report.values.push_back({slots[s].name, bytes, offset, slots[s].cls, -1, end});
+      offset += round_up(bytes, kArenaAlignment);
     }
-    const int64_t bytes = byte_size(slots[s].dtype, slots[s].shape);
-    report.values.push_back({slots[s].name, bytes, offset, slots[s].cls, -1, end});
-    offset += round_up(bytes, kArenaAlignment);
   }
   if (stage > 0) {
     report.values.push_back(

@@ -45,6 +45,24 @@ TEST_CASE("planned peak is the measured peak, within 1 % and to the alignment") 
   }
 }
 
+TEST_CASE("the report's offsets of weights and state are where the executor has them") {
+  TinyRun run;
+  const MemoryReport report = run.experiment.memory();
+  const SlotTable& slots = run.experiment.slots();
+  int found = 0;
+  const std::byte* start = nullptr;
+  for (const PlannedValue& value : report.values) {
+    const SlotId slot = value.first < 0 ? slots.find(value.name) : kNoSlot;
+    if (slot != kNoSlot) {
+      const auto* at = static_cast<const std::byte*>(run.executor.slot(slot).data);
+      start = start == nullptr ? at - value.offset : start;
+      CHECK(at - start == value.offset);
+      ++found;
+    }
+  }
+  CHECK(found == slots.size());
+}
+
 TEST_CASE("freezing and recompute lower the planned peak, as the plan says before the run") {
   const int64_t full = TinyRun().experiment.memory().predicted_peak_bytes;
   const int64_t frozen = TinyRun({"freeze.layers=0-1", "freeze.patterns=vit.embeddings.*"})
