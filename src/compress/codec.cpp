@@ -5,6 +5,7 @@
 #include "compress/codec_format.h"
 #include "compress/codec_masks.h"
 #include "compress/codec_norms.h"
+#include "compress/codec_rule.h"
 #include "compress/host_copies.h"
 #include "compress/rerun.h"
 #include "compress/saved_values.h"
@@ -32,76 +33,6 @@ constexpr std::string_view kSlimFitEdges[] = {
     "attention:int8/64",   "attention_output:derive",      "dropped_probabilities:regenerate",
     "probabilities:uint8", "activation_output:quarter/64", "linear_input:half",
     "gelu_input:q2.1",     "frozen_norm_input:int4/64",    "norm_input:half"};
-
-// "ROLE:CODEC", "ROLE@GLOB:CODEC" or "GLOB:CODEC".
-struct Rule {
-  std::string selector;
-  uint32_t roles = ~uint32_t{0};
-  std::string pattern = "*";  // of the value's name
-  CodecFormat format;
-
-  Rule(const std::string& text, const CodecFormat::Options& options)
-      : format(part(text, true), options, "codec.edges") {
-    selector = part(text, false);
-    const size_t at = selector.find('@');
-    const std::string head = selector.substr(0, at);
-    const auto names = saved_role_names();
-    const auto role =
-        std::find_if(names.begin(), names.end(), [&](const auto& r) { return r.name == head; });
-    if (role != names.end()) {
-      roles = role->roles;
-      pattern = at == std::string::npos ? "*" : selector.substr(at + 1);
-    } else if (at != std::string::npos || head.find_first_of("*?./") == std::string::npos) {
-      std::vector<std::string> known;
-      for (const SavedRoleName& name : names) {
-        known.emplace_back(name.name);
-      }
-      const std::string near = recipe::nearest_name(head, known);
-      throw UsageError("codec.edges", "'{}' is neither a role nor a pattern{}; roles are {}", head,
-                       near.empty() ? "" : fmt::format(", did you mean {}", near),
-                       fmt::join(known, ", "));
-    } else {
-      pattern = selector;
-    }
-    expect_fitting();
-  }
-  bool chooses(const Graph& g, const SavedValue& v) const {
-    return (v.roles & roles) != 0 || roles == ~uint32_t{0}
-               ? pattern == "*" || glob_match(pattern, g.name(v.value))
-               : false;
-  }
-
-  // A frozen norm's output is kept in the place of its input.
-  bool normalizes() const { return roles == saved_role::kFrozenNormOutput; }
-
- private:
-  void expect_fitting() const {
-    using Kind = CodecFormat::Kind;
-    const Kind kind = format.kind();
-    const bool masks = roles == saved_role::kDropoutMask;
-    if (kind == Kind::keep || (masks && kind == Kind::recompute)) {
-      return;
-    }
-    if (masks != (kind == Kind::mask)) {
-      throw UsageError("codec.edges",
-                       "'{}:{}': dropout_mask takes bytes, bits or regenerate, and "
-                       "nothing else takes bytes or bits",
-                       selector, format.name());
-    }
-    if (roles == saved_role::kNormStatistics && kind != Kind::recompute) {
-      throw UsageError("codec.edges", "'{}:{}': norm_statistics takes regenerate or keep", selector,
-                       format.name());
-    }
-  }
-  static std::string part(const std::string& text, bool behind) {
-    const size_t colon = text.rfind(':');
-    if (colon == std::string::npos || colon == 0 || colon + 1 == text.size()) {
-      throw UsageError("codec.edges", "'{}': write role:codec, role@pattern:codec or pattern:codec",
-                       text);
-    }
-    return behind ? text.substr(colon + 1) : text.substr(0, colon);
-  }
-};
 
 // A saved value, or what it is for some of its readers, and what shall become of it.
 struct Choice {
@@ -159,7 +90,7 @@ class Codec final : public Pass {
     expect_dropouts(g, sites);
     std::vector<StoredMask> masks;
     for (const SavedValue& v : sites) {
-      const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) {
+      const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const CodecRule& r) {
         return r.roles == saved_role::kDropoutMask && r.chooses(g, v);
       });
       if (rule != rules_.end() && rule->format.kind() == CodecFormat::Kind::mask &&
@@ -261,7 +192,7 @@ class Codec final : public Pass {
   // Every pattern of the recipe names a forward value, if none that backward reads in this step.
   void expect_names(const Graph& g) const {
     for (size_t i = 0; i < own_rules_; ++i) {
-      const Rule& rule = rules_[i];
+      const CodecRule& rule = rules_[i];
       if (rule.pattern == "*" || rule.roles == saved_role::kDropoutMask) {
         continue;
       }
@@ -291,7 +222,7 @@ class Codec final : public Pass {
   // The same of patterns for masks, before dropouts are rewritten.
   void expect_dropouts(const Graph& g, const std::vector<SavedValue>& sites) const {
     for (size_t i = 0; i < own_rules_; ++i) {
-      const Rule& rule = rules_[i];
+      const CodecRule& rule = rules_[i];
       if (rule.roles != saved_role::kDropoutMask || rule.pattern == "*" ||
           std::any_of(sites.begin(), sites.end(),
                       [&](const SavedValue& v) { return rule.chooses(g, v); })) {
@@ -316,7 +247,7 @@ class Codec final : public Pass {
       if ((v.roles & (saved_role::kStatistics | saved_role::kDropoutMask)) != 0) {
         continue;
       }
-      for (const Rule& rule : rules_) {
+      for (const CodecRule& rule : rules_) {
         if (!rule.chooses(g, v)) {
           continue;
         }
@@ -358,7 +289,7 @@ class Codec final : public Pass {
       if ((v.roles & saved_role::kNormStatistics) == 0) {
         continue;
       }
-      const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const Rule& r) {
+      const auto rule = std::find_if(rules_.begin(), rules_.end(), [&](const CodecRule& r) {
         return r.roles == saved_role::kNormStatistics && r.chooses(g, v);
       });
       if (rule == rules_.end() || rule->format.kind() == CodecFormat::Kind::keep) {
@@ -569,7 +500,7 @@ class Codec final : public Pass {
     });
   }
 
-  std::vector<Rule> rules_;
+  std::vector<CodecRule> rules_;
   size_t own_rules_ = 0;  // those of `edges`; the preset's stand behind them
   int64_t least_bytes_ = 0;
   std::vector<NodeId> reruns_;  // in the graph that is rewritten

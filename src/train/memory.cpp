@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "tensor/graph/phase_name.h"
+#include "tensor/graph/slot_layout.h"
 #include "train/step_runner.h"
 
 namespace lithe {
@@ -54,20 +55,16 @@ MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* co
   for (NodeId n : plan.order) {
     report.order.push_back(fmt::format("{}/{}", phase_name(g.node(n).phase), g.node_name(n)));
   }
-  int64_t offset = 0;
-  for (const bool matrices : {true, false}) {  // as the executor places them
-    for (SlotId s = 0; s < slots.size(); ++s) {
-      if (slots[s].on_host || (slots[s].shape.rank() > 1) != matrices) {
-        continue;
-      }
-      const int64_t bytes = byte_size(slots[s].dtype, slots[s].shape);
-      report.values.push_back({slots[s].name, bytes, offset, slots[s].cls, -1, end});
-      offset += round_up(bytes, kArenaAlignment);
+  const SlotLayout layout = slot_layout(slots);
+  for (SlotId s = 0; s < slots.size(); ++s) {
+    if (!slots[s].on_host) {
+      report.values.push_back({slots[s].name, byte_size(slots[s].dtype, slots[s].shape),
+                               layout.offset[static_cast<size_t>(s)], slots[s].cls, -1, end});
     }
   }
   if (stage > 0) {
     report.values.push_back(
-        {"inputs of the next step", stage, offset, MemoryClass::temporaries, -1, end});
+        {"inputs of the next step", stage, layout.bytes, MemoryClass::temporaries, -1, end});
   }
   for (const Buffer& b : plan.buffers) {
     const std::string name = b.scratch_of == kNoNode

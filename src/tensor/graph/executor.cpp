@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tensor/core/error.h"
+#include "tensor/graph/slot_layout.h"
 
 namespace lithe {
 namespace {
@@ -22,26 +23,15 @@ void check_same(std::string_view where, const TensorRef& device, const Tensor& h
 Executor::Executor(std::shared_ptr<DeviceMemory> memory, KernelLookup lookup,
                    const SlotTable& slots)
     : memory_(std::move(memory)), lookup_(lookup), slots_(&slots) {
-  slot_offset_.resize(static_cast<size_t>(slots.size()));
-  int64_t total = 0;
-  // Matrices first: those of neighbouring layers then lie one behind the other, as one larger one.
-  for (const bool matrices : {true, false}) {
-    for (SlotId s = 0; s < slots.size(); ++s) {
-      const Slot& slot = slots[s];
-      if ((slot.shape.rank() > 1) != matrices || slot.on_host) {
-        continue;
-      }
-      slot_offset_[static_cast<size_t>(s)] = total;
-      total = checked_add(total, round_up(byte_size(slot.dtype, slot.shape), kArenaAlignment));
-    }
-  }
+  const SlotLayout layout = slot_layout(slots);
+  slot_offset_ = layout.offset;
   host_slots_.resize(static_cast<size_t>(slots.size()));
   for (SlotId s = 0; s < slots.size(); ++s) {
     if (slots[s].on_host) {
       host_slots_[static_cast<size_t>(s)] = Tensor(slots[s].dtype, slots[s].shape);
     }
   }
-  slots_block_ = Block(memory_, total, "weights and optimizer state");
+  slots_block_ = Block(memory_, layout.bytes, "weights and optimizer state");
 }
 
 void Executor::reserve_arena(int64_t bytes) {
