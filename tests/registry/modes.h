@@ -25,6 +25,10 @@ void check_gradients(const std::vector<Case>& cases, uint64_t seed, Report& repo
 // guards, poison, in-place kernels, planned against spread-out buffers.
 void compare(const std::vector<Case>& cases, const Device& device, uint64_t seed, Report& report,
              OpSet& seen);
+// Each case once in each dtype, between guards, compared with nothing: for tools that watch the
+// kernels at a hundred times their cost (compute-sanitizer). Prints how far it is.
+void run_all(const std::vector<Case>& cases, const Device& device, uint64_t seed, Report& report,
+             OpSet& seen);
 // Time, GB/s and GFLOP/s of the cases and of shapes from real models.
 void measure(const std::vector<Case>& cases, const Device& device, uint64_t seed, Report& report);
 // Op x device x dtype, proved by running on the CPU and by the kernel table for CUDA.

@@ -116,6 +116,8 @@ int run(const Options& options) {
     if (whole && device.memory->kind() == DeviceKind::cpu) {
       check_coverage(all, seen, report);
     }
+  } else if (options.mode == "run") {
+    run_all(cases, open_device(options.device), options.seed, report, seen);
   } else if (options.mode == "perf") {
     const Device device = open_device(options.device);
     const bool gpu = device.memory->kind() == DeviceKind::cuda;
@@ -141,7 +143,7 @@ int main(int argc, char** argv) {
   Options options;
   CLI::App app("Proofs over the registry of ops and shapes");
   app.add_option("--mode", options.mode, "Which proof")
-      ->check(CLI::IsMember({"compare", "grad", "perf", "support"}))
+      ->check(CLI::IsMember({"compare", "grad", "run", "perf", "support"}))
       ->capture_default_str();
   app.add_option("--op", options.op, "Cases of this op only");
   app.add_option("--case", options.match, "Cases whose name contains this text only");
