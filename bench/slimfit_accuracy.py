@@ -24,6 +24,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,37 +40,44 @@ HEADS = {"text": "classifier.*", "image": "classifier.*"}
 EMBEDDINGS = {"text": "bert.embeddings.*", "image": "vit.embeddings.*"}
 
 
-def ils(fraction: float, codecs: str = "slimfit", schedule: str = "ils") -> list[str]:
-    return [f"freeze.schedule={schedule}", f"freeze.fraction={fraction}", f"codecs={codecs}"]
+def ils(fraction: float, codecs: str = "slimfit", schedule: str = "ils") -> tuple[str, ...]:
+    return (f"freeze.schedule={schedule}", f"freeze.fraction={fraction}", f"codecs={codecs}")
 
 
-def methods(kind: str, layers: int) -> dict[str, list[str]]:
-    """Overrides of each method. Two thirds of the blocks are static in static freezing."""
+@dataclass(frozen=True)
+class Method:
+    name: str
+    lr: str
+    overrides: tuple[str, ...]
+
+
+def methods(kind: str, layers: int, lr: str, ils_lr: list[str]) -> list[Method]:
+    """Two thirds of the blocks are static in static freezing. Scheduled freezing comes once with each rate."""
     frozen = 2 * layers // 3
-    return {
-        "full": [],
-        "LoRA, rank 8, attention": [
-            "adapter.kind=lora",
-            "adapter.rank=8",
-            "adapter.alpha=16",
-            "adapter.target=[query, key, value, attention.output.dense]",
-            "optimizer.lr=1e-3",
-        ],
-        "biases and head": [
-            f'freeze.all_but=["*.bias", "{HEADS[kind]}"]',
-            "optimizer.lr=1e-3",
-        ],
-        f"static, {frozen} of {layers} blocks": [
-            f"freeze.layers=0-{frozen - 1}",
-            f'freeze.patterns=["{EMBEDDINGS[kind]}"]',
-        ],
+    lora = (
+        "adapter.kind=lora",
+        "adapter.rank=8",
+        "adapter.alpha=16",
+        "adapter.target=[query, key, value, attention.output.dense]",
+    )
+    static = (f"freeze.layers=0-{frozen - 1}", f'freeze.patterns=["{EMBEDDINGS[kind]}"]')
+    biases = (f'freeze.all_but=["*.bias", "{HEADS[kind]}"]',)
+    scheduled = {
         "ILS 0.80": ils(0.8),
         "ILS 0.90": ils(0.9),
         "ILS 0.95": ils(0.95),
         "ILS 0.90, no codecs": ils(0.9, "none"),
         "ILS 0.90, original codecs": ils(0.9, "slimfit_original"),
-        "random 0.90": ils(0.9, "slimfit", "random"),
+        "ILS 0.90, legacy momentum": (*ils(0.9), "freeze.legacy_momentum=true"),
+        "random 0.90": ils(0.9, schedule="random"),
     }
+    return [
+        Method("full", lr, ()),
+        Method("LoRA, rank 8, attention", "1e-3", lora),
+        Method("biases and head", "1e-3", biases),
+        Method(f"static, {frozen} of {layers} blocks", lr, static),
+        *(Method(name, rate, keys) for rate in ils_lr for name, keys in scheduled.items()),
+    ]
 
 
 def arguments() -> argparse.Namespace:
@@ -81,7 +89,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="GLUE's or Fashion-MNIST's folder")
     parser.add_argument("--tasks", default=",".join(TASKS), help="text: which, in this order")
     parser.add_argument("--seeds", default="1,2,3")
-    parser.add_argument("--lr", default="1e-4", help="of all methods but LoRA and biases (1e-3)")
+    parser.add_argument("--lr", default="1e-4", help="of full and static fine-tuning (LoRA, biases: 1e-3)")
+    parser.add_argument("--ils_lr", default="1e-4", help="of scheduled freezing: one or several, with commas")
     parser.add_argument("--epochs", type=int, default=0, help="0: the task's own, 3 for images")
     parser.add_argument("--pretrain_epochs", type=int, default=10)
     parser.add_argument("--methods", default="", help="only those that contain one of these, with |")
@@ -139,7 +148,7 @@ class Experiments:
         if a.results.exists():
             for line in a.results.read_text().splitlines():
                 run = json.loads(line)
-                self.done[run["task"], run["method"], run["seed"]] = run
+                self.done[key_of(run)] = run
         a.results.parent.mkdir(parents=True, exist_ok=True)
 
     def train(self, out: Path, overrides: list[str], recipe: str) -> dict:
@@ -162,7 +171,6 @@ class Experiments:
                 f"model.path={a.work / 'pretrained/model'}",
                 "model.weights=pretrained",
                 f"train.epochs={a.epochs or 3}",
-                f"optimizer.lr={a.lr}",
                 "checkpoint.final=false",
             ]
         folder, _, epochs = TASKS[task]
@@ -171,79 +179,73 @@ class Experiments:
             f"data.path={a.data / folder}",
             f"data.task={task}",
             f"train.epochs={a.epochs or epochs}",
-            f"optimizer.lr={a.lr}",
             "eval.every_steps=1000000",
             "checkpoint.every_steps=0",
             "checkpoint.final=false",
         ]
 
-    def run(self, task: str, method: str, overrides: list[str], seed: int) -> None:
-        if (task, method, seed) in self.done:
+    def overrides(self, task: str, method: Method) -> tuple[str, list[str]]:
+        recipe, shared = self.base(task)
+        return recipe, [*shared, f"optimizer.lr={method.lr}", *method.overrides]
+
+    def keep(self, task: str, method: Method, seed: int, summary: dict, figures: dict) -> None:
+        run = {"task": task, "method": method.name, "lr": method.lr, "seed": seed, **figures}
+        run |= {k: summary[k] for k in ("predicted_peak_bytes", "measured_peak_bytes", "memory", "device")}
+        self.done[key_of(run)] = run
+        with open(self.a.results, "a") as file:
+            file.write(json.dumps(run) + "\n")
+
+    def run(self, task: str, method: Method, seed: int) -> None:
+        if (task, method.name, method.lr, seed) in self.done:
             return
         if self.a.limit and time.monotonic() - self.began > self.a.limit:
             return
-        recipe, shared = self.base(task)
-        name = f"{task}_{method}_{seed}".replace(" ", "_").replace(",", "").replace("/", "-")
+        recipe, keys = self.overrides(task, method)
+        name = f"{task}_{method.name}_{method.lr}_{seed}".replace(" ", "_").replace(",", "").replace("/", "-")
         try:
-            summary = self.train(self.a.work / name, [*shared, *overrides, f"seed={seed}"], recipe)
+            summary = self.train(self.a.work / name, [*keys, f"seed={seed}"], recipe)
         except (RuntimeError, OSError, json.JSONDecodeError) as error:
-            print(f"{task}, {method}, seed {seed}: {error}", file=sys.stderr, flush=True)
+            print(f"{task}, {method.name}, seed {seed}: {error}", file=sys.stderr, flush=True)
             return
         shutil.rmtree(self.a.work / name, ignore_errors=True)
         metric = "accuracy" if self.a.kind == "image" else TASKS[task][1]
-        run = {
-            "task": task,
-            "method": method,
-            "seed": seed,
+        figures = {
             "metric": metric,
             "score": 100 * summary["metrics"][metric],
-            "predicted_peak_bytes": summary["predicted_peak_bytes"],
-            "measured_peak_bytes": summary["measured_peak_bytes"],
-            "memory": summary["memory"],
             "seconds": summary["times"]["total_s"],
-            "device": summary["device"],
         }
-        self.done[task, method, seed] = run
-        with open(self.a.results, "a") as file:
-            file.write(json.dumps(run) + "\n")
+        self.keep(task, method, seed, summary, figures)
 
-    def time_alone(self, task: str, method: str, overrides: list[str]) -> None:
-        """One short run with the device to itself, for the step's time."""
-        key = (task, method, 0)
-        if key in self.done:
+    def time_alone(self, task: str, method: Method) -> None:
+        """One short run with the device to itself, for the step's time; no rate changes it."""
+        if any(r["method"] == method.name and r["seed"] == 0 for r in self.done.values()):
             return
-        recipe, shared = self.base(task)
+        recipe, keys = self.overrides(task, method)
         more = ["train.steps=60", "eval.every_steps=-1", "data.padding=fixed", "data.max_length=128"]
         more = more if self.a.kind == "text" else more[:2]
-        summary = self.train(self.a.work / "timed", [*shared, *overrides, *more], recipe)
-        run = {
-            "task": task,
-            "method": method,
-            "seed": 0,
-            "step_ms": summary["times"]["step_ms_median"],
-            "measured_peak_bytes": summary["measured_peak_bytes"],
-            "predicted_peak_bytes": summary["predicted_peak_bytes"],
-            "memory": summary["memory"],
-            "device": summary["device"],
-        }
-        self.done[key] = run
-        with open(self.a.results, "a") as file:
-            file.write(json.dumps(run) + "\n")
+        summary = self.train(self.a.work / "timed", [*keys, *more], recipe)
+        self.keep(task, method, 0, summary, {"step_ms": summary["times"]["step_ms_median"]})
 
 
-def table(done: dict, tasks: list[str], names: list[str]) -> str:
-    lines = ["| method | " + " | ".join(tasks) + " | step, alone | saved activations | peak |"]
-    lines.append("|---" * (len(tasks) + 4) + "|")
-    for name in names:
-        cells = []
+def key_of(run: dict) -> tuple[str, str, str, int]:
+    return run["task"], run["method"], run["lr"], run["seed"]
+
+
+def table(done: dict, tasks: list[str], chosen: list[Method]) -> str:
+    lines = ["| method | lr | " + " | ".join(tasks) + " | step, alone | saved activations | peak |"]
+    lines.append("|---" * (len(tasks) + 5) + "|")
+    runs = list(done.values())
+    for method in chosen:
+        cells = [method.lr]
         for task in tasks:
-            scores = [r["score"] for (t, m, s), r in done.items() if (t, m) == (task, name) and s > 0]
+            wanted = (task, method.name, method.lr)
+            scores = [r["score"] for r in runs if key_of(r)[:3] == wanted and r["seed"] > 0]
             if not scores:
                 cells.append("not run")
                 continue
             spread = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
             cells.append(f"{statistics.mean(scores):.2f}{spread} ({len(scores)})")
-        timed = next((r for (_, m, s), r in done.items() if m == name and s == 0), None)
+        timed = next((r for r in runs if r["method"] == method.name and r["seed"] == 0), None)
         if timed:
             saved = timed["memory"]["saved_activations"] / 2**20
             cells.append(f"{timed['step_ms']:.2f} ms")
@@ -251,7 +253,7 @@ def table(done: dict, tasks: list[str], names: list[str]) -> str:
             cells.append(f"{timed['measured_peak_bytes'] / 2**20:.1f} MiB")
         else:
             cells += ["not run"] * 3
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {method.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -262,9 +264,9 @@ def main() -> int:
     if unknown:
         raise SystemExit(f"unknown tasks {unknown}; known are {', '.join(TASKS)}")
     layers = 4 if a.kind == "image" else json.loads((a.model / "config.json").read_text())["num_hidden_layers"]
-    chosen = methods(a.kind, layers)
+    chosen = methods(a.kind, layers, a.lr, a.ils_lr.split(","))
     if a.methods:
-        chosen = {k: v for k, v in chosen.items() if any(p in k for p in a.methods.split("|"))}
+        chosen = [m for m in chosen if any(p in m.name for p in a.methods.split("|"))]
     e = Experiments(a)
     a.work.mkdir(parents=True, exist_ok=True)
     if a.kind == "image":
@@ -277,19 +279,19 @@ def main() -> int:
             )
             print(f"start: {100 * summary['metrics']['accuracy']:.2f} % after {a.pretrain_epochs} epochs")
     if not a.no_times:
-        for name, overrides in chosen.items():
-            e.time_alone(tasks[0], name, overrides)
+        for method in chosen:
+            e.time_alone(tasks[0], method)
     # Seeds outside: cut off, all methods have had the same ones.
-    work = [(t, n, o, s) for s in map(int, a.seeds.split(",")) for t in tasks for n, o in chosen.items()]
+    work = [(t, m, s) for s in map(int, a.seeds.split(",")) for t in tasks for m in chosen]
     with ThreadPoolExecutor(a.jobs) as pool:
         list(pool.map(lambda item: e.run(*item), work))
-    text = table(e.done, tasks, list(chosen))
+    text = table(e.done, tasks, chosen)
     print(text)
     if a.table:
         a.table.write_text(text)
     if a.json:
         a.json.write_text(json.dumps({"runs": list(e.done.values())}, indent=1) + "\n")
-    missing = [w[:2] + (w[3],) for w in work if (w[0], w[1], w[3]) not in e.done]
+    missing = [(t, m.name, m.lr, s) for t, m, s in work if (t, m.name, m.lr, s) not in e.done]
     if missing:
         print(f"{len(missing)} of {len(work)} runs are missing: {missing[:5]}", file=sys.stderr)
     return 1 if missing else 0

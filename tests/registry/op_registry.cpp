@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
+#include <iterator>
 #include <map>
 
 #include "registry/modes.h"
@@ -51,7 +52,8 @@ std::vector<Case> choose(std::vector<Case> cases, const Options& options) {
   return cases;
 }
 
-// "K/N" leaves every N-th case, from the K-th on: N processes share the work evenly.
+// "K/N" leaves the K-th of N shares. Cases of one op follow one another, so that processes which
+// share the work load (and instrument) few kernels twice.
 void keep_part(std::vector<Case>& cases, const std::string& part) {
   size_t k = 0;
   size_t n = 0;
@@ -62,11 +64,10 @@ void keep_part(std::vector<Case>& cases, const std::string& part) {
       k < 1 || k > n) {
     throw UsageError("--part", "'{}' is no part; use K/N with K from 1 to N", part);
   }
-  std::vector<Case> kept;
-  for (size_t i = k - 1; i < cases.size(); i += n) {
-    kept.push_back(std::move(cases[i]));
-  }
-  cases = std::move(kept);
+  const auto at = [&](size_t share) {
+    return cases.begin() + static_cast<std::ptrdiff_t>(cases.size() * share / n);
+  };
+  cases = std::vector<Case>(std::make_move_iterator(at(k - 1)), std::make_move_iterator(at(k)));
 }
 
 // Forward ops have eight cases; no op of the table goes unexercised.
@@ -147,7 +148,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--op", options.op, "Cases of this op only");
   app.add_option("--case", options.match, "Cases whose name contains this text only");
-  app.add_option("--part", options.part, "K/N: every N-th of these cases from the K-th on only");
+  app.add_option("--part", options.part, "K/N: only the K-th of N shares of these cases");
   app.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
   app.add_option("--json", options.json, "Write every figure to this file");
   app.add_option("--seed", options.seed, "Of all inputs")->capture_default_str();
