@@ -251,15 +251,17 @@ __device__ inline void take_tile(const Geometry& geo, const QueryTask& task, int
   step.template operator()<kTileRows, true>();
 }
 
-// Scores of rows of queries by the keys from first_key on, hidden ones set to -infinity.
+// Scores of rows of queries by the columns from first_column on of a tile of keys, which begins at
+// first_key; hidden ones set to -infinity.
 template <bool kDrops, int kEights>
 __device__ inline void hide_keys(float (&scores)[kEights][4], const Seen& seen, const Geometry& geo,
-                                 int query, int first_key) {
+                                 int query, int first_key, int first_column = 0) {
   const int place = static_cast<int>(threadIdx.x % 4);
-  const int step = kDrops ? 16 * place : 2 * place;  // the lane's first key
+  // The lane's first key.
+  const int step = kDrops ? 16 * place + first_column / 4 : 2 * place + first_column;
   const int limit[2] = {geo.visible(query) - first_key - step,
                         geo.visible(query + 8) - first_key - step};
-  const uint32_t own[2] = {(kDrops && place >= 2 ? seen.word[1] : seen.word[0]) >> (step % 32),
+  const uint32_t own[2] = {(step >= 32 ? seen.word[1] : seen.word[0]) >> (step % 32),
                            seen.word[1] >> (step % 32)};
 #pragma unroll
   for (int n = 0; n < kEights; ++n) {

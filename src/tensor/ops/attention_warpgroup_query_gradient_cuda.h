@@ -44,18 +44,18 @@ struct DerivedDelta<true> {
   float total[2];     // the lane's share of Σ P,
   float weighted[2];  // of Σ P (dP - shift)
   float shift[2];
-  bool is_first = true;  // no tile has been seen
+  bool is_first = true;  // no key has been seen
 
   __device__ void clear() {
     clear_sums(keys);
     total[0] = total[1] = weighted[0] = weighted[1] = shift[0] = shift[1] = 0;
     is_first = true;
   }
-  // From probabilities and their gradients, the first that there are.
+  // From probabilities and their gradients, the first that there are in the warp.
   template <int kEights>
   __device__ void choose_shift(const float (&probabilities)[kEights][4],
                                const float (&dp)[kEights][4]) {
-    is_first = false;
+    bool sees_some = false;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float all = 0;
@@ -71,7 +71,9 @@ struct DerivedDelta<true> {
       all = quad_sum(all);
       of_gradients = quad_sum(of_gradients);
       shift[half] = all > 0 ? of_gradients / all : 0.0f;
+      sees_some = sees_some || all > 0;
     }
+    is_first = !__any_sync(0xffffffffu, sees_some);
   }
   // delta - shift of a half, in all lanes of the row.
   __device__ float beyond_shift(int half) const {
@@ -86,7 +88,9 @@ template <typename T_, bool kDrops_, bool kDerives>
 struct WarpgroupQueryGradient {
   using T = T_;
   static constexpr bool kDrops = kDrops_;
-  static constexpr int kResident = kDerives ? 2 : 3;  // there is a second tile of sums
+  static constexpr int kResident = 3;
+  // Keys whose scores there are at a time: beside a second tile of sums there is room for half.
+  static constexpr int kKeys = kDerives ? 32 : 64;
   // Two stages of keys and values, the queries and output gradients of two tasks.
   static constexpr size_t kSharedBytes = 4 * kPairBytes;
 
@@ -98,6 +102,7 @@ struct WarpgroupQueryGradient {
   uint32_t stage = 0;         // and of the present keys and values
   uint64_t draw_block = 0;    // dropout's, of the upper row and the lane's first keys
   uint32_t* masks = nullptr;  // where the lane's bits of the task's first tile go
+  uint32_t bits = 0;          // of the keys to come of the present one
   float lse[2];
   float delta[2];
   float sums[8][4];
@@ -184,8 +189,8 @@ struct WarpgroupQueryGradient {
   }
   // From probabilities, and dO Vᵀ in ds: the gradient of the scaled scores.
   template <int kEights>
-  __device__ void differentiate(const float (&probabilities)[kEights][4], float (&ds)[kEights][4],
-                                uint32_t bits) const {
+  __device__ void differentiate(const float (&probabilities)[kEights][4],
+                                float (&ds)[kEights][4]) const {
 #pragma unroll
     for (int n = 0; n < kEights; ++n) {
 #pragma unroll
@@ -202,8 +207,7 @@ struct WarpgroupQueryGradient {
 
   // The same without delta; probabilities and gradients of dropped keys differ only here.
   template <int kEights>
-  __device__ void derive(const float (&probabilities)[kEights][4], float (&ds)[kEights][4],
-                         uint32_t bits) {
+  __device__ void derive(const float (&probabilities)[kEights][4], float (&ds)[kEights][4]) {
     if constexpr (kDrops) {
 #pragma unroll
       for (int n = 0; n < kEights; ++n) {
@@ -228,15 +232,16 @@ struct WarpgroupQueryGradient {
     }
   }
 
-  // The first kWidth keys of the present tile, the `tile`th of the task. The sums are complete
-  // after the next wait.
+  // kWidth keys from column `first` on of the present tile, the `tile`th of the task. The sums are
+  // complete after the next wait.
   template <int kWidth, bool kMasked>
-  __device__ void step(int tile, const Seen& seen, const Draw& draw) {
+  __device__ void step(int tile, int first, const Seen& seen, const Draw& draw) {
     constexpr int kEights = kWidth / 8;
+    const uint32_t keys = stage + static_cast<uint32_t>(first * device::kTileRowBytes);
     const uint64_t query_tile = device::describe_tile(own_tile);
     const uint64_t dout_tile = device::describe_tile(own_tile + kTileBytes);
-    const uint64_t key_tile = device::describe_tile(stage);
-    const uint64_t value_tile = device::describe_tile(stage + kTileBytes);
+    const uint64_t key_tile = device::describe_tile(keys);
+    const uint64_t value_tile = device::describe_tile(keys + kTileBytes);
     float scores[kEights][4];
     float ds[kEights][4];
     device::warpgroup_begin();
@@ -244,18 +249,19 @@ struct WarpgroupQueryGradient {
     device::warpgroup_commit();
     multiply_by_transpose<T>(ds, dout_tile, value_tile);
     device::warpgroup_commit();
-    uint32_t bits = 0;
     if constexpr (kDrops) {
-      bits = draw_tile(draw, geo, draw_block, tile);  // under the products
-      if (p.masks != nullptr) {
-        masks[tile * attention_blocks::kMaskTileWords] = bits;
+      if (first == 0) {
+        bits = draw_tile(draw, geo, draw_block, tile);  // under the products
+        if (p.masks != nullptr) {
+          masks[tile * attention_blocks::kMaskTileWords] = bits;
+        }
       }
     }
     device::warpgroup_wait<1>();
     device::settle(scores);
     if (is_active) {
       if constexpr (kMasked) {
-        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows);
+        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows, first);
       }
       exponentials(scores);
     }
@@ -265,10 +271,10 @@ struct WarpgroupQueryGradient {
     uint32_t weights[kDerives ? kWidth / 16 : 1][4];
     if (is_active) {
       if constexpr (kDerives) {
-        derive(scores, ds, bits);
+        derive(scores, ds);
         pack_rows<T>(weights, scores);
       } else {
-        differentiate(scores, ds, bits);
+        differentiate(scores, ds);
       }
       pack_rows<T>(gradients, ds);
     } else {
@@ -291,6 +297,21 @@ struct WarpgroupQueryGradient {
                                                 key_tile + s * device::kNextRows);
     }
     device::warpgroup_commit();
+    if constexpr (kDrops) {
+      bits >>= kWidth / 16;  // the other half of the keys
+    }
+  }
+  // The same of all keys of the tile that there are, kWidth at least.
+  template <int kWidth, bool kMasked>
+  __device__ void tile_of_keys(int tile, const Seen& seen, const Draw& draw) {
+    if constexpr (kWidth <= kKeys) {
+      step<kWidth, kMasked>(tile, 0, seen, draw);
+    } else {
+#pragma unroll 1
+      for (int first = 0; first < kWidth; first += kKeys) {
+        step<kKeys, kMasked>(tile, first, seen, draw);
+      }
+    }
   }
 
   __device__ void begin(const QueryTask& task) {
@@ -378,7 +399,7 @@ struct WarpgroupQueryGradient {
           seen.load(geo, next.b, 0);
         }
         take_tile<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>() {
-          step<kWidth, kMasked>(tile, present, draw);
+          tile_of_keys<kWidth, kMasked>(tile, present, draw);
         });
         device::copy_async_wait_all();
         device::publish_tiles();
