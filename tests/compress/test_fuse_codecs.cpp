@@ -2,6 +2,7 @@
 // bits, and no more memory.
 #include "compress/codec_block.h"
 #include "tensor/ops/activation_codes.h"
+#include "tensor/ops/attention_codes.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/residual_norm_codes.h"
 
@@ -97,6 +98,45 @@ TEST_CASE("norms keep codes of whole groups, and no sum that only backward reads
   }
 }
 
+TEST_CASE("operands that share a scale between heads stay decoded ahead") {
+  Setting setting = grouped({"attention:int8/16"}, DType::bf16);
+  setting.hidden = 32;  // a group is two of these heads
+  CHECK(count(*BlockPlan(true, fused(setting)).graph, attention_codes_grad_op) == 0);
+}
+
+TEST_CASE("attention's gradient reads int8 operands of 16 bits: same bits, no more memory") {
+  for (const bool bert : {true, false}) {
+    for (const DType compute : {DType::bf16, DType::f16, DType::f32}) {
+      CAPTURE(bert);
+      CAPTURE(dtype_name(compute));
+      Setting setting = grouped({"attention:int8/32", "attention_output:derive"}, compute);
+      setting.hidden = 128;
+      setting.heads = 2;
+      setting.batch = 4;
+      BlockPlan apart(bert, setting);
+      BlockPlan together(bert, fused(setting));
+      // Scales are bf16.
+      const bool reads = compute == DType::bf16;
+      CHECK(count(*together.graph, attention_codes_grad_op) == (reads ? 1 : 0));
+      CHECK(count(*together.graph, quantize_decode_op) == (reads ? 0 : 3));
+      CHECK(saved_sizes(together) == saved_sizes(apart));
+      for (const DeviceKind device : {DeviceKind::cpu, DeviceKind::cuda}) {
+        CAPTURE(static_cast<int>(device));
+        CHECK(make_plan(*together.graph, device).live_peak_bytes <=
+              make_plan(*apart.graph, device).live_peak_bytes);
+      }
+      const auto expected = run(apart);
+      const auto got = run(together);
+      REQUIRE(expected.size() == got.size());
+      for (const auto& [name, value] : expected) {
+        INFO(name);
+        REQUIRE(got.contains(name));
+        CHECK(same_bits(value, got.at(name)));
+      }
+    }
+  }
+}
+
 TEST_CASE("fused codecs keep the same bytes and no more memory") {
   for (const bool bert : {true, false}) {
     for (const Setting& base :
@@ -164,16 +204,17 @@ TEST_CASE("BERT-base on a GPU: every GELU and norm of the preset slimfit codes o
       CHECK_FALSE(g.attr<ResidualNormCodesAttrs>(n).sum);
     }
   }
-  // Attention: query, key and value in one launch, and back in one; its output is not kept.
+  // Attention: query, key and value in one launch; its gradient reads the codes, and no output.
   CHECK(count(g, quantize_encode_op) == 3 * kLayers);
-  CHECK(count(g, quantize_decode_op) == 3 * kLayers);
+  CHECK(count(g, quantize_decode_op) == 0);
+  CHECK(count(g, attention_codes_grad_op) == kLayers);
   int groups = 0;
   const std::vector<int32_t>& ends = step.plan.group_end;
   for (size_t p = 0; p < ends.size(); p = static_cast<size_t>(ends[p])) {
     const OpDef* op = g.node(step.plan.order[p]).op;
-    groups += op == &quantize_encode_op || op == &quantize_decode_op ? 1 : 0;
+    groups += op == &quantize_encode_op ? 1 : 0;
   }
-  CHECK(groups == 2 * kLayers);
+  CHECK(groups == kLayers);
 }
 
 TEST_CASE("decodings of attention's operands are neighbours, and so are encodings") {

@@ -1,7 +1,11 @@
 // What saved activations of BERT-base on 32 passages of 384 tokens pass: codes by passes of their
 // own and by fused ones. Of two cases, one the beginning of the other, the difference is the rest.
+#include <array>
+#include <cmath>
+
 #include "registry/modes.h"
 #include "tensor/ops/activation_codes.h"
+#include "tensor/ops/attention_codes.h"
 #include "tensor/ops/dropout_mask.h"
 #include "tensor/ops/normalized_rows.h"
 #include "tensor/ops/residual_norm_codes.h"
@@ -194,6 +198,60 @@ void add_neighbours(std::vector<Case>& cases) {
   }
 }
 
+// Attention's backward pass without its output, from int8 operands that are decoded ahead or on the
+// way: BERT-base on passages, ViT-B/16. Both encode first.
+void add_attention(std::vector<Case>& cases) {
+  struct Size {
+    int64_t batch, tokens;
+    bool is_bert;
+  };
+  const SavedCode code{.kind = SavedCode::Kind::quantized};
+  for (const Size s : {Size{32, 384, true}, Size{128, 197, false}}) {
+    for (const bool fused : {false, true}) {
+      const Shape shape{s.batch, s.tokens, 12, 64};
+      AttentionAttrs attrs{.scale = 0.125};
+      std::vector<Input> inputs(4, exact(shape));
+      inputs.push_back({.shape = {s.batch, 12, s.tokens},
+                        .fill = Fill::positive,
+                        .differentiable = false,
+                        .widened = true});
+      if (s.is_bert) {
+        attrs.dropout = 0.1;
+        attrs.dropout_key = 5;
+        inputs.push_back({.shape = {s.batch, s.tokens}, .fill = Fill::mask});
+        inputs.push_back({.shape = {2}, .fill = Fill::rng});
+      }
+      cases.push_back(
+          {fused ? &attention_codes_grad_op : &attention_grad_op,
+           fmt::format("large B{} T{} int8/64 no output", s.batch, s.tokens), inputs,
+           [attrs, fused, code](Graph& g, Values v) -> Outputs {
+             const AttentionGradAttrs grad{.forward = attrs, .packed = true};
+             std::array<ValueId, 11> all;
+             all.fill(kNoValue);
+             for (size_t i = 0; i < 3; ++i) {
+               const QuantizeOut coded = quantize_encode(g, v[i], code.quantize());
+               all[i] = coded.codes;
+               all[8 + i] = coded.scales;
+             }
+             for (size_t i = 0; i < 3 && !fused; ++i) {
+               all[i] = quantize_decode(g, {all[i], all[8 + i]}, code.quantize(), g.dtype(v[0]));
+             }
+             all[4] = v[4];
+             all[5] = v[3];
+             all[6] = v.size() > 5 ? v[5] : kNoValue;
+             all[7] = v.size() > 5 ? v[6] : kNoValue;
+             if (fused) {
+               return {g.output(
+                   g.emit_node(attention_codes_grad_op, all, AttentionCodesGradAttrs{grad, code}),
+                   0)};
+             }
+             const std::span<const ValueId> plain(all.data(), 8);
+             return {g.output(g.emit_node(attention_grad_op, plain, grad), 0)};
+           }});
+    }
+  }
+}
+
 }  // namespace
 
 void add_codec_perf_cases(std::vector<Case>& cases) {
@@ -202,6 +260,7 @@ void add_codec_perf_cases(std::vector<Case>& cases) {
   add_original(cases);
   add_norms(cases);
   add_neighbours(cases);
+  add_attention(cases);
 }
 
 }  // namespace lithe::registry

@@ -65,6 +65,7 @@ void add_conv_cases(std::vector<Case>& cases);
 void add_top_k_cases(std::vector<Case>& cases);
 void add_codec_cases(std::vector<Case>& cases);
 void add_fused_codec_cases(std::vector<Case>& cases);
+void add_attention_codes_cases(std::vector<Case>& cases);
 void add_update_cases(std::vector<Case>& cases);
 void add_update_rows_cases(std::vector<Case>& cases);
 

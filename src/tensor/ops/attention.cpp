@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include "tensor/ops/attention_blocks.h"
+#include "tensor/ops/attention_shapes.h"
 #include "tensor/ops/attention_tiles.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/layout.h"
@@ -13,55 +14,21 @@
 namespace lithe {
 namespace {
 
-DType statistics_dtype(DType t) { return t == DType::f64 ? DType::f64 : DType::f32; }
-
 void expect_operands(InferContext& c, const AttentionAttrs& attrs, int mask, int rng) {
   c.expect_floating(0);
   c.expect_same_dtype(0, 1);
   c.expect_same_dtype(0, 2);
-  const Shape& q = c.shape(0);
-  const Shape& k = c.shape(1);
-  if (q.rank() != 4 || k.rank() != 4 || q[0] != k[0] || q[3] != k[3]) {
-    c.fail("q {} and k {}: q [B, T, N, D] and k [B, S, K, D] are wanted", q, k);
-  }
-  c.expect_shape(2, k, "v");
-  if (q[3] < 1) {
-    c.fail("q {} has heads of no elements", q);
-  }
-  if (k[2] < 1 || q[2] % k[2] != 0) {
-    c.fail("{} query heads do not divide over {} key heads", q[2], k[2]);
-  }
-  if (c.has(mask)) {
-    if (c.dtype(mask) != DType::boolean) {
-      c.fail("key_mask is {}; boolean is wanted, true where a key is visible",
-             dtype_name(c.dtype(mask)));
-    }
-    c.expect_shape(mask, {k[0], k[1]}, "key_mask");
-  }
-  if (!(attrs.dropout >= 0 && attrs.dropout < 1)) {
-    c.fail("dropout {}: a probability in [0, 1) is wanted", attrs.dropout);
-  }
-  if (attrs.dropout > 0) {
-    if (!c.has(rng)) {
-      c.fail("dropout {} needs rng, an int64 [2] input (seed, step)", attrs.dropout);
-    }
-    if (c.dtype(rng) != DType::i64) {
-      c.fail("rng is {}; int64 is wanted", dtype_name(c.dtype(rng)));
-    }
-    c.expect_shape(rng, {2}, "rng");
-  }
+  expect_attention_shapes(c, attrs, mask, rng);
 }
-
-Shape statistics_shape(const Shape& q) { return {q[0], q[2], q[1]}; }
 
 void infer_attention(InferContext& c) {
   c.expect_inputs(3, 5);
   expect_operands(c, c.attr<AttentionAttrs>(), 3, 4);
   c.output(c.dtype(0), c.shape(0));
-  c.output(statistics_dtype(c.dtype(0)), statistics_shape(c.shape(0)));
+  c.output(attention_statistics_dtype(c.dtype(0)), attention_statistics_shape(c.shape(0)));
 }
 
-void infer_packed(InferContext& c, const AttentionGradAttrs& attrs) {
+void declare_packed(InferContext& c, const AttentionGradAttrs& attrs, DType dtype) {
   const Shape& q = c.shape(0);
   const Shape& k = c.shape(1);
   if (!attrs.dq || !attrs.dk || !attrs.dv) {
@@ -71,38 +38,14 @@ void infer_packed(InferContext& c, const AttentionGradAttrs& attrs) {
   if (q != k) {
     c.fail("packed gradients need one row each of q, k and v a token: q {} and k {} differ", q, k);
   }
-  c.output(c.dtype(0), {q[0], q[1], 3, q[2], q[3]});
+  c.output(dtype, {q[0], q[1], 3, q[2], q[3]});
 }
 
 void infer_attention_grad(InferContext& c) {
   c.expect_inputs(3, 8);
   const auto attrs = c.attr<AttentionGradAttrs>();
   expect_operands(c, attrs.forward, 6, 7);
-  for (const int i : {4, 5}) {
-    if (!c.has(i)) {
-      c.fail("input {} is missing; it needs the log-sum-exp and dout", i);
-    }
-  }
-  if (c.has(3)) {
-    c.expect_same_dtype(0, 3);
-    c.expect_shape(3, c.shape(0), "out");
-  }
-  c.expect_shape(4, statistics_shape(c.shape(0)), "the log-sum-exp");
-  c.expect_same_dtype(0, 5);
-  c.expect_shape(5, c.shape(0), "dout");
-  if (attrs.packed) {
-    infer_packed(c, attrs);
-    return;
-  }
-  if (attrs.dq) {
-    c.output(c.dtype(0), c.shape(0));
-  }
-  if (attrs.dk) {
-    c.output(c.dtype(0), c.shape(1));
-  }
-  if (attrs.dv) {
-    c.output(c.dtype(0), c.shape(1));
-  }
+  expect_attention_grad(c, attrs, c.dtype(0));
 }
 
 ValueId optional_input(const Graph& g, NodeId n, int i) {
@@ -174,71 +117,155 @@ double visible_pairs(const Shape& q, const Shape& k, bool causal) {
   return pairs * static_cast<double>(q[0]) * static_cast<double>(q[2]);
 }
 
-double flops_attention(const Graph& g, NodeId n) {
-  const Shape& q = g.shape(g.in(n, 0));
-  const double pairs = visible_pairs(q, g.shape(g.in(n, 1)), g.attr<AttentionAttrs>(n).causal);
-  return pairs * (4.0 * static_cast<double>(q[3]) + 5.0);  // two products and the softmax
+double flops(const Graph& g, NodeId n) {
+  return attention_flops(g.attr<AttentionAttrs>(n), g.shape(g.in(n, 0)), g.shape(g.in(n, 1)));
 }
 
-double flops_attention_grad(const Graph& g, NodeId n) {
-  const Shape& q = g.shape(g.in(n, 0));
-  const auto attrs = g.attr<AttentionGradAttrs>(n);
-  const double pairs = visible_pairs(q, g.shape(g.in(n, 1)), attrs.forward.causal);
+double flops_grad(const Graph& g, NodeId n) {
+  return attention_grad_flops(g.attr<AttentionGradAttrs>(n), g.shape(g.in(n, 0)),
+                              g.shape(g.in(n, 1)));
+}
+
+AttentionTiles tiles_of(const Shape& q, const Shape& k, DType dtype) {
+  return {q, k, dtype == DType::f64 ? tile::kLanes<double> : tile::kLanes<float>};
+}
+
+int64_t workspace(const Graph& g, NodeId n, DeviceKind device) {
+  return attention_workspace(g.shape(g.in(n, 0)), g.shape(g.in(n, 1)), g.dtype(g.in(n, 0)), device);
+}
+
+int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
+  return attention_grad_workspace(g.attr<AttentionGradAttrs>(n), g.shape(g.in(n, 0)),
+                                  g.shape(g.in(n, 1)), g.dtype(g.in(n, 0)),
+                                  g.in(n, kAttentionGradOutput) != kNoValue, device);
+}
+
+}  // namespace
+
+DType attention_statistics_dtype(DType operands) {
+  return operands == DType::f64 ? DType::f64 : DType::f32;
+}
+
+Shape attention_statistics_shape(const Shape& q) { return {q[0], q[2], q[1]}; }
+
+void expect_attention_shapes(InferContext& c, const AttentionAttrs& attrs, int mask, int rng) {
+  const Shape& q = c.shape(0);
+  const Shape& k = c.shape(1);
+  if (q.rank() != 4 || k.rank() != 4 || q[0] != k[0] || q[3] != k[3]) {
+    c.fail("q {} and k {}: q [B, T, N, D] and k [B, S, K, D] are wanted", q, k);
+  }
+  c.expect_shape(2, k, "v");
+  if (q[3] < 1) {
+    c.fail("q {} has heads of no elements", q);
+  }
+  if (k[2] < 1 || q[2] % k[2] != 0) {
+    c.fail("{} query heads do not divide over {} key heads", q[2], k[2]);
+  }
+  if (c.has(mask)) {
+    if (c.dtype(mask) != DType::boolean) {
+      c.fail("key_mask is {}; boolean is wanted, true where a key is visible",
+             dtype_name(c.dtype(mask)));
+    }
+    c.expect_shape(mask, {k[0], k[1]}, "key_mask");
+  }
+  if (!(attrs.dropout >= 0 && attrs.dropout < 1)) {
+    c.fail("dropout {}: a probability in [0, 1) is wanted", attrs.dropout);
+  }
+  if (attrs.dropout > 0) {
+    if (!c.has(rng)) {
+      c.fail("dropout {} needs rng, an int64 [2] input (seed, step)", attrs.dropout);
+    }
+    if (c.dtype(rng) != DType::i64) {
+      c.fail("rng is {}; int64 is wanted", dtype_name(c.dtype(rng)));
+    }
+    c.expect_shape(rng, {2}, "rng");
+  }
+}
+
+void expect_attention_grad(InferContext& c, const AttentionGradAttrs& attrs, DType dtype) {
+  for (const int i : {4, 5}) {
+    if (!c.has(i)) {
+      c.fail("input {} is missing; it needs the log-sum-exp and dout", i);
+    }
+  }
+  for (const int i : {3, 5}) {
+    if (c.has(i) && c.dtype(i) != dtype) {
+      c.fail("{} is {}; {} is wanted", i == 3 ? "out" : "dout", dtype_name(c.dtype(i)),
+             dtype_name(dtype));
+    }
+  }
+  if (c.has(3)) {
+    c.expect_shape(3, c.shape(0), "out");
+  }
+  c.expect_shape(4, attention_statistics_shape(c.shape(0)), "the log-sum-exp");
+  c.expect_shape(5, c.shape(0), "dout");
+  if (attrs.packed) {
+    declare_packed(c, attrs, dtype);
+    return;
+  }
+  if (attrs.dq) {
+    c.output(dtype, c.shape(0));
+  }
+  if (attrs.dk) {
+    c.output(dtype, c.shape(1));
+  }
+  if (attrs.dv) {
+    c.output(dtype, c.shape(1));
+  }
+}
+
+double attention_flops(const AttentionAttrs& attrs, const Shape& q, const Shape& k) {
+  // Two products and the softmax.
+  return visible_pairs(q, k, attrs.causal) * (4.0 * static_cast<double>(q[3]) + 5.0);
+}
+
+double attention_grad_flops(const AttentionGradAttrs& attrs, const Shape& q, const Shape& k) {
   const int products = 2 + (attrs.dq ? 1 : 0) + (attrs.dk ? 1 : 0) + (attrs.dv ? 1 : 0);
-  return pairs * (2.0 * products * static_cast<double>(q[3]) + 8.0);
+  return visible_pairs(q, k, attrs.forward.causal) *
+         (2.0 * products * static_cast<double>(q[3]) + 8.0);
 }
 
-AttentionTiles tiles_of(const Graph& g, NodeId n) {
-  const int64_t lanes =
-      g.dtype(g.in(n, 0)) == DType::f64 ? tile::kLanes<double> : tile::kLanes<float>;
-  return {g.shape(g.in(n, 0)), g.shape(g.in(n, 1)), lanes};
-}
-
-int64_t workspace_attention(const Graph& g, NodeId n, DeviceKind device) {
+int64_t attention_workspace(const Shape& q, const Shape& k, DType dtype, DeviceKind device) {
   if (device != DeviceKind::cpu) {
     return 0;
   }
-  const int64_t size = g.dtype(g.in(n, 0)) == DType::f64 ? 8 : 4;
-  return checked_mul(omp_get_max_threads(), tiles_of(g, n).forward_elements() * size);
+  const int64_t size = dtype == DType::f64 ? 8 : 4;
+  return checked_mul(omp_get_max_threads(), tiles_of(q, k, dtype).forward_elements() * size);
 }
 
-int64_t workspace_attention_grad(const Graph& g, NodeId n, DeviceKind device) {
-  const DType dtype = g.dtype(g.in(n, 0));
+int64_t attention_grad_workspace(const AttentionGradAttrs& attrs, const Shape& q, const Shape& k,
+                                 DType dtype, bool has_out, DeviceKind device) {
   if (device == DeviceKind::cuda) {
-    const Shape& q = g.shape(g.in(n, 0));
-    const Shape& k = g.shape(g.in(n, 1));
-    const auto attrs = g.attr<AttentionGradAttrs>(n);
     if (!attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)) {
-      return g.bytes(g.in(n, 4));  // dO · O, as many as the log-sum-exp
+      // dO · O, as many as the log-sum-exp.
+      return byte_size(attention_statistics_dtype(dtype), attention_statistics_shape(q));
     }
-    const bool queries_first = attrs.dq || g.in(n, 3) == kNoValue;
+    const bool queries_first = attrs.dq || !has_out;
     const bool shares_mask = attrs.forward.dropout > 0 && queries_first && (attrs.dk || attrs.dv);
     return attention_blocks::on_warpgroups(dtype, q[3])
                ? attention_blocks::statistics_bytes(q) +
                      attention_blocks::mask_bytes(q, k, shares_mask)
                : attention_blocks::BackwardSplit(q, k, dtype, attrs.dq).workspace_bytes();
   }
-  const AttentionTiles tiles = tiles_of(g, n);
+  const AttentionTiles tiles = tiles_of(q, k, dtype);
   const int64_t size = dtype == DType::f64 ? 8 : 4;
   const bool half = dtype == DType::bf16 || dtype == DType::f16;
-  int64_t shared = half && g.attr<AttentionGradAttrs>(n).dq ? tiles.wide_dq_elements() : 0;
-  shared += g.in(n, 3) == kNoValue ? tiles.row_sum_elements() : 0;
+  int64_t shared = half && attrs.dq ? tiles.wide_dq_elements() : 0;
+  shared += has_out ? 0 : tiles.row_sum_elements();
   return checked_mul(checked_add(shared, omp_get_max_threads() * tiles.backward_elements()), size);
 }
-
-}  // namespace
 
 const OpDef attention_op = {.name = "attention",
                             .infer = infer_attention,
                             .grad = grad_attention,
                             .define = define_attention,
-                            .flops = flops_attention,
-                            .workspace = workspace_attention,
+                            .flops = flops,
+                            .workspace = workspace,
                             .cpu = attention_cpu};
 const OpDef attention_grad_op = {.name = "attention_grad",
                                  .infer = infer_attention_grad,
-                                 .flops = flops_attention_grad,
-                                 .workspace = workspace_attention_grad,
+                                 .flops = flops_grad,
+                                 .workspace = workspace_grad,
                                  .cpu = attention_grad_cpu,
                                  .adjacent_outputs = true};
 

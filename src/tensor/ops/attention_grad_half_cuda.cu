@@ -8,7 +8,8 @@ namespace {
 template <typename T>
 void backward(const KernelArgs& args, const Geometry& geometry) {
   if (attention_blocks::on_warpgroups(args.in[0].dtype, geometry.dim)) {
-    launch_warpgroup_backward<T>(args, geometry);
+    const auto operand = [&](size_t i) { return PlainOperand<T>{args.in[i].as<const T>()}; };
+    launch_warpgroup_backward(args, geometry, operand(0), operand(1), operand(2));
   } else {
     launch_backward<device::HalfProduct<T>>(args, geometry);
   }

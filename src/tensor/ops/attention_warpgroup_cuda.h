@@ -2,8 +2,6 @@
 // of [64, 64], dropout and hidden keys. Device-only.
 #pragma once
 
-#include <type_traits>
-
 #include "tensor/ops/attention_cuda.h"
 #include "tensor/ops/cuda_warpgroup.h"
 
@@ -60,15 +58,20 @@ __device__ inline void copy_rows(uint32_t tile, const T* own, int64_t stride, in
   }
 }
 
-// Asks for 64 rows, `stride` apart, of which `rows` are there, from `at` on; of `second` too.
-template <typename T>
+// Asks for 64 rows of one or two tensors, `stride` apart, of which `rows` are there, from `at` on.
+template <typename T, typename U>
 __device__ inline void prefetch_rows(const T* first, int64_t at, int64_t stride, int rows,
-                                     std::type_identity_t<const T*> second) {
+                                     const U* second) {
   const int row = static_cast<int>(threadIdx.x) % kTileRows;
-  const T* const from = static_cast<int>(threadIdx.x) < kTileRows ? first : second;
-  if (from != nullptr && row < rows) {
-    device::prefetch(from + at + row * stride);
+  const bool is_first = static_cast<int>(threadIdx.x) < kTileRows;
+  if (row < rows && (is_first || second != nullptr)) {
+    at += row * stride;
+    device::prefetch(is_first ? static_cast<const void*>(first + at) : second + at);
   }
+}
+template <typename T>
+__device__ inline void prefetch_rows(const T* first, int64_t at, int64_t stride, int rows) {
+  prefetch_rows(first, at, stride, rows, static_cast<const T*>(nullptr));
 }
 
 // The warp's 16 rows of a tile as the left operands of four products.
@@ -80,6 +83,20 @@ __device__ inline void load_rows(uint32_t (&a)[4][4], uint32_t tile) {
     device::load_matrices(a[step], tile + device::tile_chunk(row, 2 * step + lane / 16));
   }
 }
+
+// q, k or v as it is. Positions are elements, of the thread's first chunk (own_chunk).
+template <typename T_>
+struct PlainOperand {
+  using T = T_;
+  static constexpr bool kDecodes = false;
+  const T* data = nullptr;
+
+  template <bool kDrops>
+  __device__ void copy(uint32_t tile, int64_t at, int64_t stride, int rows, int dim) const {
+    copy_rows<kDrops>(tile, data + at, stride, rows, dim);
+  }
+  __device__ void decode(uint32_t, int64_t) const {}
+};
 
 // Left operands from sums.
 template <typename T, int kSteps>
@@ -219,13 +236,13 @@ __device__ inline int64_t first_keys(const Geometry& geo, const QueryTask& task)
 }
 // A task's `tile`th tile of keys and one of values behind it, of which the thread's place is `at`;
 // moves that to the next one.
-template <bool kDrops, typename T>
-__device__ inline void copy_keys(uint32_t to, const Geometry& geo, const T* k, const T* v,
-                                 int64_t& at, int tile) {
+template <bool kDrops, typename Operand>
+__device__ inline void copy_keys(uint32_t to, const Geometry& geo, const Operand& k,
+                                 const Operand& v, int64_t& at, int tile) {
   const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
   const int rows = geo.keys - tile * kTileRows;
-  copy_rows<kDrops>(to, k + at, stride, rows, geo.dim);
-  copy_rows<kDrops>(to + kTileBytes, v + at, stride, rows, geo.dim);
+  k.template copy<kDrops>(to, at, stride, rows, geo.dim);
+  v.template copy<kDrops>(to + kTileBytes, at, stride, rows, geo.dim);
   at += kTileRows * stride;
 }
 

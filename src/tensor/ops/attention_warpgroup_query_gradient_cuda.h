@@ -5,12 +5,13 @@
 
 namespace lithe::attention_cuda_kernels {
 
-template <typename T>
+template <typename Operand>
 struct WarpgroupBackwardParams {
+  using T = typename Operand::T;
   Geometry geometry;
-  const T* q = nullptr;
-  const T* k = nullptr;
-  const T* v = nullptr;
+  Operand q{};
+  Operand k{};
+  Operand v{};
   const T* out = nullptr;  // null: delta is derived
   const float* lse = nullptr;
   const T* dout = nullptr;
@@ -84,9 +85,10 @@ struct DerivedDelta<true> {
 };
 
 // dq of 64 queries, and the queries' statistics for the other kernel. kDerives: without an output.
-template <typename T_, bool kDrops_, bool kDerives>
+template <typename Operand_, bool kDrops_, bool kDerives>
 struct WarpgroupQueryGradient {
-  using T = T_;
+  using Operand = Operand_;
+  using T = typename Operand::T;
   static constexpr bool kDrops = kDrops_;
   static constexpr int kResident = 3;
   // Keys whose scores there are at a time: beside a second tile of sums there is room for half.
@@ -94,7 +96,7 @@ struct WarpgroupQueryGradient {
   // Two stages of keys and values, the queries and output gradients of two tasks.
   static constexpr size_t kSharedBytes = 4 * kPairBytes;
 
-  const WarpgroupBackwardParams<T>& p;
+  const WarpgroupBackwardParams<Operand>& p;
   const Geometry& geo = p.geometry;
   int row = 0;                // the lane's first query; the second is 8 further
   bool is_active = true;      // the warp has queries
@@ -108,12 +110,27 @@ struct WarpgroupQueryGradient {
   float sums[8][4];
   DerivedDelta<kDerives> derived;
 
+  // The thread's place in a task's queries.
+  __device__ int64_t first_queries(const QueryTask& task) const {
+    return geo.query_at(task.b, task.first_row, task.head) +
+           own_chunk<false>(int64_t{geo.heads} * geo.dim);
+  }
   __device__ void copy_queries(const QueryTask& task, uint32_t to) const {
     const int64_t stride = int64_t{geo.heads} * geo.dim;
-    const int64_t at = geo.query_at(task.b, task.first_row, task.head) + own_chunk<false>(stride);
+    const int64_t at = first_queries(task);
     const int rows = geo.queries - task.first_row;
-    copy_rows<false>(to, p.q + at, stride, rows, geo.dim);
+    p.q.template copy<false>(to, at, stride, rows, geo.dim);
     copy_rows<false>(to + kTileBytes, p.dout + at, stride, rows, geo.dim);
+  }
+  // Between the wait for the copies and publish_tiles().
+  __device__ void decode_queries(const QueryTask& task, uint32_t tile) const {
+    if constexpr (Operand::kDecodes) {
+      p.q.decode(tile, first_queries(task));
+    }
+  }
+  __device__ void decode_keys(uint32_t tiles, int64_t keys_at) const {
+    p.k.decode(tiles, keys_at);
+    p.v.decode(tiles + kTileBytes, keys_at);
   }
 
   // The log-sum-exp alone.
@@ -354,10 +371,10 @@ struct WarpgroupQueryGradient {
   __device__ void prefetch_task(const QueryTask& task) const {
     const int rows = geo.queries - task.first_row;
     const int64_t at = geo.query_at(task.b, task.first_row, task.head);
-    prefetch_rows(p.q, at, geo.heads * geo.dim, rows, p.dout);
-    prefetch_rows(p.out, at, geo.heads * geo.dim, rows, nullptr);
-    prefetch_rows(p.k, geo.key_at(task.b, task.first_row, task.head / geo.group()),
-                  geo.kv_heads * geo.dim, geo.keys - task.first_row, p.v);
+    prefetch_rows(p.q.data, at, geo.heads * geo.dim, rows, p.dout);
+    prefetch_rows(p.out, at, geo.heads * geo.dim, rows, p.out);
+    prefetch_rows(p.k.data, geo.key_at(task.b, task.first_row, task.head / geo.group()),
+                  geo.kv_heads * geo.dim, geo.keys - task.first_row, p.v.data);
   }
 
   __device__ void run() {
@@ -375,6 +392,8 @@ struct WarpgroupQueryGradient {
     seen.load(geo, task.b, 0);
     const Draw draw(geo.dropout);
     device::copy_async_wait_all();
+    decode_queries(task, own_tile);
+    decode_keys(stage, keys_at);
     device::publish_tiles();
     __syncthreads();
     while (index < p.tasks) {
@@ -402,6 +421,15 @@ struct WarpgroupQueryGradient {
           tile_of_keys<kWidth, kMasked>(tile, present, draw);
         });
         device::copy_async_wait_all();
+        if constexpr (Operand::kDecodes) {  // under the last products
+          const bool is_last = tile + 1 == task.key_tiles;
+          if (!is_last || has_next) {
+            decode_keys(other_stage, keys_at);
+          }
+          if (is_last && has_next) {
+            decode_queries(next, next_tile);
+          }
+        }
         device::publish_tiles();
         device::warpgroup_wait<0>();
         device::settle(sums);

@@ -46,6 +46,14 @@ __device__ inline void copy_async(void* to, const void* from, bool is_real) {
 __device__ inline void copy_async(uint32_t shared_to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_to), "l"(from) : "memory");
 }
+// 4 or 8 bytes, zeros where there is nothing to read.
+template <int kBytes>
+__device__ inline void copy_few_async(uint32_t shared_to, const void* from, bool is_real) {
+  static_assert(kBytes == 4 || kBytes == 8);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_to), "l"(from),
+               "n"(kBytes), "r"(is_real ? kBytes : 0)
+               : "memory");
+}
 // Brings the line of an address nearer.
 __device__ inline void prefetch(const void* at) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
@@ -54,6 +62,11 @@ __device__ inline void copy_async_wait_all() { asm volatile("cp.async.wait_all;"
 
 __device__ inline void store_shared(uint32_t address, uint32_t word) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
+__device__ inline void store_shared(uint32_t address, const uint4& words) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(words.x),
+               "r"(words.y), "r"(words.z), "r"(words.w)
+               : "memory");
 }
 __device__ inline uint4 load_shared(uint32_t address) {
   uint4 out;

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "tensor/ops/activation_codes.h"
+#include "tensor/ops/attention_codes.h"
+#include "tensor/ops/layout.h"
 #include "tensor/ops/matmul.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/residual_norm_codes.h"
@@ -34,6 +36,16 @@ Activation activation_of(const OpDef* op) {
   const auto at =
       std::find_if(kOps.begin(), kOps.end(), [&](const auto& k) { return k.first == op; });
   return at == kOps.end() ? Activation::none : at->second;
+}
+
+// Whether a value is coded alike with its heads in one row and in rows of their own.
+bool has_whole_heads(const SavedCode& code, const Shape& x, const Shape& heads) {
+  return is_in_lanes(code, x) && is_in_lanes(code, heads) &&
+         QuantizeLayout(x, code.quantize()).group == QuantizeLayout(heads, code.quantize()).group;
+}
+
+bool is_same(const SavedCode& a, const SavedCode& b) {
+  return a.kind == b.kind && a.bits == b.bits && a.scale == b.scale && a.group == b.group;
 }
 
 class CodecFusion {
@@ -93,6 +105,9 @@ class CodecFusion {
     }
     if (op == &residual_norm_grad_op || op == &layer_norm_dx_op) {
       return fuse_norm_grad(n);
+    }
+    if (op == &attention_grad_op) {
+      return fuse_attention_grad(n);
     }
     if (g_.node(n).phase != Phase::forward) {
       return false;  // computed again: what it reads or makes was coded long before
@@ -201,6 +216,13 @@ class CodecFusion {
     return true;
   }
 
+  // Whether v is another shape of a value, for one reader alone.
+  bool is_sole_view(ValueId v) const {
+    const NodeId made = g_.value(v).producer;
+    return made != kNoNode && g_.node(made).op == &reshape_op && readers(v) == 1 &&
+           !g_.value(v).is_output;
+  }
+
   // The node that restores v for this reader alone.
   NodeId sole_decoding(ValueId v, const OpDef& op) const {
     const NodeId made = g_.value(v).producer;
@@ -217,7 +239,7 @@ class CodecFusion {
     const ActivationCodesGradAttrs attrs{g_.attr<ActivationAttrs>(n),
                                          g_.attr<FixedPointAttrs>(decoding)};
     const std::array<ValueId, 2> inputs = {g_.in(n, 0), g_.in(decoding, 0)};
-    return replace_all(n, decoding, g_.emit_node(activation_codes_grad_op, inputs, attrs));
+    return replace_all(n, {&decoding, 1}, g_.emit_node(activation_codes_grad_op, inputs, attrs));
   }
 
   bool fuse_norm_grad(NodeId n) {
@@ -238,15 +260,54 @@ class CodecFusion {
     std::copy(g_.inputs(n).begin(), g_.inputs(n).end(), inputs.begin());
     inputs[1] = g_.in(decoding, 0);
     inputs[7] = g_.in(decoding, 1);
-    return replace_all(n, decoding, g_.emit_node(residual_norm_codes_grad_op, inputs, attrs));
+    return replace_all(n, {&decoding, 1}, g_.emit_node(residual_norm_codes_grad_op, inputs, attrs));
   }
 
-  bool replace_all(NodeId n, NodeId decoding, NodeId made) {
+  bool fuse_attention_grad(NodeId n) {
+    const Shape q = g_.shape(g_.in(n, 0));
+    const DType dtype = g_.dtype(g_.in(n, 0));
+    AttentionCodesGradAttrs attrs{g_.attr<AttentionGradAttrs>(n), {}};
+    std::array<ValueId, 11> inputs;
+    inputs.fill(kNoValue);
+    std::copy(g_.inputs(n).begin(), g_.inputs(n).end(), inputs.begin());
+    std::vector<NodeId> restoring;  // decodings of q, k and v, and views of what they give
+    std::array<NodeId, 3> decoding;
+    for (size_t i = 0; i < decoding.size(); ++i) {
+      ValueId v = inputs[i];
+      for (; is_sole_view(v); v = g_.in(g_.value(v).producer, 0)) {
+        restoring.push_back(g_.value(v).producer);
+      }
+      decoding[i] = sole_decoding(v, quantize_decode_op);
+      if (decoding[i] == kNoNode) {
+        return false;
+      }
+      restoring.push_back(decoding[i]);
+      const SavedCode code = code_of(g_, decoding[i]);
+      attrs.code = i == 0 ? code : attrs.code;
+      if (!is_same(code, attrs.code) || !has_whole_heads(code, g_.shape(v), g_.shape(inputs[i]))) {
+        return false;
+      }
+    }
+    if (!is_attended_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
+      return false;
+    }
+    for (size_t i = 0; i < decoding.size(); ++i) {
+      const Shape heads = g_.shape(inputs[i]);
+      inputs[i] = reshape(g_, g_.in(decoding[i], 0), heads);
+      inputs[8 + i] =
+          reshape(g_, g_.in(decoding[i], 1), quantize_scales_shape(heads, attrs.code.quantize()));
+    }
+    return replace_all(n, restoring, g_.emit_node(attention_codes_grad_op, inputs, attrs));
+  }
+
+  bool replace_all(NodeId n, std::span<const NodeId> restoring, NodeId made) {
     for (int i = 0; i < g_.node(made).output_count; ++i) {
       replace(g_.output(n, i), g_.output(made, i));
     }
     erase(n);
-    erase(decoding);
+    for (const NodeId node : restoring) {
+      erase(node);
+    }
     return true;
   }
 

@@ -5,6 +5,7 @@
 
 #include "tensor/ops/activation_codes.h"
 #include "tensor/ops/attention.h"
+#include "tensor/ops/attention_codes.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/dropout_mask.h"
@@ -120,6 +121,7 @@ constexpr Entry kKernels[] = {
     // attention
     {&attention_op, attention_cuda},
     {&attention_grad_op, attention_grad_cuda},
+    {&attention_codes_grad_op, attention_codes_grad_cuda},
     // lookup and dropout
     {&embedding_op, embedding_cuda},
     {&embedding_grad_op, embedding_grad_cuda},

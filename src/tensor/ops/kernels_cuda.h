@@ -103,6 +103,8 @@ void spread_rows_cuda(const KernelArgs& args);
 // attention_cuda.cu, attention_grad_cuda.cu
 void attention_cuda(const KernelArgs& args);
 void attention_grad_cuda(const KernelArgs& args);
+// attention_codes_cuda.cu
+void attention_codes_grad_cuda(const KernelArgs& args);
 
 // offload_cuda.cu
 void offload_store_cuda(const KernelArgs& args);

@@ -4,6 +4,7 @@
 
 #include "tensor/ops/activation_codes.h"
 #include "tensor/ops/attention.h"
+#include "tensor/ops/attention_codes.h"
 #include "tensor/ops/conv.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/dropout_mask.h"
@@ -76,6 +77,7 @@ std::span<const OpDef* const> op_table() {
       &softmax_grad_op,
       &attention_op,
       &attention_grad_op,
+      &attention_codes_grad_op,
       // normalisation
       &layer_norm_op,
       &layer_norm_dx_op,

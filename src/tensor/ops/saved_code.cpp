@@ -45,24 +45,28 @@ void declare_code(InferContext& c, const SavedCode& code, const Shape& x) {
   }
 }
 
-void expect_code(InferContext& c, const SavedCode& code, int i, int scales) {
+void expect_code(InferContext& c, const SavedCode& code, int i, int scales, const Shape& x) {
   const bool fixed = code.kind == SavedCode::Kind::fixed_point;
   const DType wanted = fixed ? fixed_point_dtype(code.fixed) : quantize_dtype(code.quantize());
   if (c.dtype(i) != wanted) {
     c.fail("the codes are {}, {} wanted", dtype_name(c.dtype(i)), dtype_name(wanted));
   }
-  c.expect_shape(i, c.shape(0), "the codes");
+  c.expect_shape(i, x, "the codes");
   if (fixed) {
     return;
   }
-  if (!is_in_lanes(code, c.shape(0))) {
+  if (!is_in_lanes(code, x)) {
     c.fail("groups of {} in {}; 8 to 128 elements, a power of two that divides a row, are wanted",
-           code.group, c.shape(0));
+           code.group, x);
   }
-  c.expect_shape(scales, quantize_scales_shape(c.shape(0), code.quantize()), "the scales");
+  c.expect_shape(scales, quantize_scales_shape(x, code.quantize()), "the scales");
   if (c.dtype(scales) != code.scale) {
     c.fail("the scales are {}, {} wanted", dtype_name(c.dtype(scales)), dtype_name(code.scale));
   }
+}
+
+void expect_code(InferContext& c, const SavedCode& code, int i, int scales) {
+  expect_code(c, code, i, scales, c.shape(0));
 }
 
 void emit_encode(Graph& graph, ValueId x, const SavedCode& code, std::span<ValueId> parts) {

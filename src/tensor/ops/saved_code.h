@@ -29,8 +29,10 @@ SavedCode code_of(const Graph& graph, NodeId n);
 // point.
 bool is_in_lanes(const SavedCode& code, const Shape& x);
 
-// Shape rules: declares the code of x as outputs; expects it at input i, its scales at `scales`.
+// Shape rules: declares the code of x as outputs; expects it at input i, its scales at `scales`,
+// where no x is given of the first input's shape.
 void declare_code(InferContext& c, const SavedCode& code, const Shape& x);
+void expect_code(InferContext& c, const SavedCode& code, int i, int scales, const Shape& x);
 void expect_code(InferContext& c, const SavedCode& code, int i, int scales);
 
 // By the ops of their own, at the cursor. `parts` is filled, or read, as far as the code has parts.

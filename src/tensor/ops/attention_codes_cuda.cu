@@ -1,0 +1,62 @@
+// Attention's backward pass from codes: the kernels on warpgroups decode them on their way into
+// shared memory, for others they are decoded ahead.
+#include "tensor/ops/attention_codes.h"
+#include "tensor/ops/attention_codes_workspace.h"
+#include "tensor/ops/attention_warpgroup_backward_cuda.h"
+#include "tensor/ops/attention_warpgroup_operand_cuda.h"
+#include "tensor/ops/kernels_cuda.h"
+
+namespace lithe {
+namespace {
+
+using namespace attention_cuda_kernels;
+
+void decode_ahead(const KernelArgs& args, const SavedCode& code) {
+  const DecodedAttention decoded(args);
+  const Attrs attrs = code.quantize();
+  std::array<std::array<TensorRef, 2>, 3> parts;
+  std::array<KernelArgs, 3> calls;
+  for (size_t i = 0; i < 3; ++i) {
+    parts[i] = {args.in[i], args.in[8 + i]};
+    calls[i] = args;
+    calls[i].in = parts[i];
+    calls[i].out = {&decoded.in[i], 1};
+    calls[i].attrs = &attrs;
+  }
+  quantize_decode_group_cuda(calls);
+  attention_grad_cuda(decoded.call);
+}
+
+}  // namespace
+
+void attention_codes_grad_cuda(const KernelArgs& args) {
+  const auto attrs = args.attr<AttentionCodesGradAttrs>();
+  const Shape& q = args.in[0].shape;
+  const DType dtype = args.in[5].dtype;
+  if (!is_attended_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
+    decode_ahead(args, attrs.code);
+    return;
+  }
+  const Attrs grad = attrs.grad;
+  KernelArgs call = args;
+  call.attrs = &grad;
+  if (q.numel() == 0 || args.in[1].numel() == 0) {
+    attention_grad_cuda(call);  // clears the outputs
+    return;
+  }
+  const Geometry geometry = geometry_of(call, attrs.grad.forward, 6, 7);
+  const auto launch = [&]<typename T>() {
+    const auto operand = [&](size_t i) {
+      const device::CodeFrom from = device::code_from(attrs.code, args.in[i], args.in[8 + i]);
+      return CodedOperand<T>{from.codes, static_cast<const T*>(from.scales), from.group_bits};
+    };
+    launch_warpgroup_backward(call, geometry, operand(0), operand(1), operand(2));
+  };
+  if (dtype == DType::bf16) {
+    launch.template operator()<bf16>();
+  } else {
+    launch.template operator()<f16>();
+  }
+}
+
+}  // namespace lithe
