@@ -142,37 +142,46 @@ struct SlopeTable {
   }
 };
 
-// kVector elements' codes, of 4 bits at least a byte.
+// Codes of kVector neighbours as words: bytes of a pack are taken apart as soon as they arrive, and
+// the load behind them waits. Of 4 bits at least a byte.
 template <int kBits, int kVector>
-constexpr int kCodeBytes = kVector* kBits < 8 ? 1 : kVector* kBits / 8;
+struct CodeWords {
+  static constexpr int kBytes = kVector * kBits < 8 ? 1 : kVector * kBits / 8;
+  uint32_t at[(kBytes + 3) / 4];
 
-// Element j of a pack that begins at element `at`.
-template <int kBits, int kVector>
-__device__ inline uint32_t code_of_pack(const Pack<uint8_t, kCodeBytes<kBits, kVector>>& codes,
-                                        int64_t at, int j) {
-  if constexpr (kBits == 8) {
-    return codes.at[j];
-  } else if constexpr (kVector == 1) {
-    return (static_cast<uint32_t>(codes.at[0]) >> (at % 2 * 4)) & 15u;
-  } else {
-    return (static_cast<uint32_t>(codes.at[j / 2]) >> (j % 2 * 4)) & 15u;
+  // From element `first` on, a multiple of kVector.
+  __device__ void load(const uint8_t* codes, int64_t first) {
+    const uint8_t* from = codes + (kBits == 8 ? first : first >> 1);
+    if constexpr (kBytes == 8) {
+      const auto two = *reinterpret_cast<const uint2*>(from);
+      at[0] = two.x;
+      at[1] = two.y;
+    } else if constexpr (kBytes == 4) {
+      at[0] = *reinterpret_cast<const uint32_t*>(from);
+    } else if constexpr (kBytes == 2) {
+      at[0] = *reinterpret_cast<const uint16_t*>(from);
+    } else {
+      at[0] = kBits == 4 && kVector == 1 ? static_cast<uint32_t>(*from) >> (first % 2 * 4) : *from;
+    }
   }
-}
+  __device__ uint32_t operator[](int j) const {
+    return (at[j * kBits / 32] >> (j * kBits % 32)) & ((1u << kBits) - 1);
+  }
+};
 
 template <int kBits, typename T>
 __global__ void __launch_bounds__(kThreads)
     activation_codes_grad_kernel(int64_t n, const SlopeTable<kBits, T> table, const T* dy,
                                  const uint8_t* codes, T* dx) {
   using A = acc_t<T>;
-  constexpr int kBytes = kCodeBytes<kBits, kEight>;
   const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
   Eight<T> words[kUnroll];
-  Pack<uint8_t, kBytes> code[kUnroll];
+  CodeWords<kBits, kEight> code[kUnroll];
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     if (const int64_t at = first + u * kStep; at + kEight <= n) {
       words[u] = load_eight(dy + at);
-      code[u] = load<kBytes>(codes + at * kBits / 8);
+      code[u].load(codes, at);
     }
   }
   table.fill();  // while they arrive
@@ -185,7 +194,7 @@ __global__ void __launch_bounds__(kThreads)
       unpack_eight(words[u], v);
 #pragma unroll
       for (int j = 0; j < kEight; ++j) {
-        v[j] *= slopes[code_of_pack<kBits, kEight>(code[u], at, j)];
+        v[j] *= slopes[code[u][j]];
       }
       store_eight(dx + at, pack_eight<T>(v));
     } else {
@@ -205,36 +214,30 @@ struct CodesTerm {
   const T* dy;
   const uint8_t* codes;
   T* dx;
-  int64_t columns;
   struct Loaded {
-    std::conditional_t<kVector == 1, Pack<T, 1>, uint4> upstream;
-    Pack<uint8_t, kCodeBytes<kBits, kVector>> code;
+    Words<T, kVector> upstream;
+    CodeWords<kBits, kVector> code;
   };
   __device__ void begin() const { table.fill(); }
-  __device__ Loaded load(int64_t row, int64_t column) const {
-    const int64_t at = row * columns + column;
-    const auto code = device::load<kCodeBytes<kBits, kVector>>(codes + at * kBits / 8);
-    if constexpr (kVector == 1) {
-      return {device::load<1>(dy + at), code};
-    } else {
-      return {load_words(dy + at), code};
-    }
+  __device__ Loaded load(int64_t at) const {
+    Loaded loaded;
+    loaded.upstream = load_or_words<kVector>(dy + at);
+    loaded.code.load(codes, at);
+    return loaded;
   }
-  __device__ void add(const Loaded& loaded, int64_t row, int64_t column,
-                      acc_t<T> (&sums)[1][kVector]) const {
+  __device__ void add(const Loaded& loaded, int64_t at, acc_t<T> (&sums)[1][kVector]) const {
     using A = acc_t<T>;
-    const int64_t at = row * columns + column;
     const A* slopes = table.slopes();
     if constexpr (kVector == 1) {
-      const uint32_t c = code_of_pack<kBits, 1>(loaded.code, at, 0);
-      dx[at] = narrow<T>(widen<A>(loaded.upstream.at[0]) * slopes[c]);
-      sums[0][0] += widen<A>(dx[at]);
+      const T out = narrow<T>(widen<A>(loaded.upstream.at[0]) * slopes[loaded.code[0]]);
+      sums[0][0] += widen<A>(out);
+      dx[at] = out;
     } else {
       A v[kVector];
       unpack<T>(loaded.upstream, v);
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        v[j] *= slopes[code_of_pack<kBits, kVector>(loaded.code, at, j)];
+        v[j] *= slopes[loaded.code[j]];
       }
       const uint4 out = pack<T>(v);
       store_words(dx + at, out);
@@ -258,7 +261,7 @@ void grad(const KernelArgs& args) {
   const Shape& shape = args.in[0].shape;
   if (attrs.grad.column_sum) {
     const auto term = [&]<int kVector>() {
-      return CodesTerm<kBits, kVector, T>{table, dy, codes, dx, shape.back()};
+      return CodesTerm<kBits, kVector, T>{table, dy, codes, dx};
     };
     column_sum<1, T>(args, shape.product(0, shape.rank() - 1), shape.back(), term,
                      args.out[1].as<T>(), static_cast<T*>(nullptr));
