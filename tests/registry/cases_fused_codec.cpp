@@ -138,6 +138,10 @@ void add_fused_codec_cases(std::vector<Case>& cases) {
       add_activation(cases, shape, Activation::relu, f, f);
     }
   }
+  // More tiles than blocks on a GPU.
+  add_activation(cases, {2111, 1041}, Activation::gelu, fixed_formats()[0], {});
+  add_activation(cases, {2112, 1088}, Activation::relu, quantized_formats()[1],
+                 quantized_formats()[0]);
   for (const Activation kind : {Activation::gelu_tanh, Activation::quick_gelu, Activation::silu,
                                 Activation::relu, Activation::tanh, Activation::sigmoid}) {
     add_activation(cases, {3, 40}, kind, fixed_formats()[1], {});

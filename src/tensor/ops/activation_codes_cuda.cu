@@ -18,68 +18,95 @@ constexpr int kEight = 8;
 constexpr int kUnroll = 2;
 constexpr int kStep = kThreads * kEight;
 
-// y may be x.
-template <Activation kKind, typename T>
-__global__ void __launch_bounds__(kThreads)
-    activation_codes_kernel(int64_t n, const T* x, T* y, const __grid_constant__ CodeTo of_x,
-                            const __grid_constant__ CodeTo of_y) {
-  const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
+constexpr int kTile = kUnroll * kStep;
+
+// What a thread has of a tile, as far as whole packs reach.
+template <typename T>
+struct Tile {
   Eight<T> words[kUnroll];
   bool inside[kUnroll];
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    words[u] = {};
-    inside[u] = first + u * kStep + kEight <= n;
-    if (inside[u]) {
-      words[u] = load_eight(x + first + u * kStep);
-    }
-  }
-  float v[kUnroll][kEight];
-  if (of_x.kind != SavedCode::Kind::none) {
+
+  __device__ void load(const T* x, int64_t first, int64_t n) {
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      unpack_eight(words[u], v[u]);
-    }
-    encode_lanes(of_x, v, first, kStep, inside);
-  }
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    acc_t<T> numbers[kEight];
-    unpack_eight(words[u], numbers);
-#pragma unroll
-    for (int j = 0; j < kEight; ++j) {
-      if constexpr (std::is_same_v<T, double>) {
-        numbers[j] = activate<kKind>(numbers[j]);
-      } else {
-        numbers[j] = activate_fast<kKind>(numbers[j]);
+      words[u] = {};
+      inside[u] = first >= 0 && first + u * kStep + kEight <= n;
+      if (inside[u]) {
+        words[u] = load_eight(x + first + u * kStep);
       }
     }
-    words[u] = pack_eight<T>(numbers);
-    if (inside[u]) {
-      store_eight(y + first + u * kStep, words[u]);
-    }
   }
-  if (of_y.kind != SavedCode::Kind::none) {
+};
+
+// Blocks of a multiprocessor, as far as registers reach; fp64, the oracle's type, takes what it
+// gets.
+template <typename T>
+constexpr int kCodesResident = sizeof(T) == 2   ? 4
+                               : sizeof(T) == 4 ? 3
+                                                : 1;
+constexpr int64_t kMultiprocessors = 132;  // of an H100
+
+// A block takes one tile after the other, from the end, which the kernel before has left in the
+// cache; the next is on its way while it works on one. y may be x.
+template <Activation kKind, typename T>
+__global__ void __launch_bounds__(kThreads, kCodesResident<T>)
+    activation_codes_kernel(int64_t n, const T* x, T* y, const __grid_constant__ CodeTo of_x,
+                            const __grid_constant__ CodeTo of_y) {
+  const int64_t step = int64_t{gridDim.x} * kTile;
+  int64_t first = ((n - 1) / kTile - blockIdx.x) * kTile + int64_t{threadIdx.x} * kEight;
+  Tile<T> tile;
+  tile.load(x, first, n);
+  for (; first >= 0; first -= step) {
+    Tile<T> next;
+    next.load(x, first - step, n);
+    float v[kUnroll][kEight];
+    if (of_x.kind != SavedCode::Kind::none) {
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        unpack_eight(tile.words[u], v[u]);
+      }
+      encode_lanes(of_x, v, first, kStep, tile.inside);
+    }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      unpack_eight(words[u], v[u]);
+      acc_t<T> numbers[kEight];
+      unpack_eight(tile.words[u], numbers);
+#pragma unroll
+      for (int j = 0; j < kEight; ++j) {
+        if constexpr (std::is_same_v<T, double>) {
+          numbers[j] = activate<kKind>(numbers[j]);
+        } else {
+          numbers[j] = activate_fast<kKind>(numbers[j]);
+        }
+      }
+      tile.words[u] = pack_eight<T>(numbers);
+      if (tile.inside[u]) {
+        store_eight(y + first + u * kStep, tile.words[u]);
+      }
     }
-    encode_lanes(of_y, v, first, kStep, inside);
-  }
+    if (of_y.kind != SavedCode::Kind::none) {
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        unpack_eight(tile.words[u], v[u]);
+      }
+      encode_lanes(of_y, v, first, kStep, tile.inside);
+    }
 #pragma unroll 1
-  for (int u = 0; u < kUnroll; ++u) {
-    const int64_t at = first + u * kStep;
-    if (at < n && at + kEight > n) {  // of fixed point; groups end with a pack
-      if (of_x.kind != SavedCode::Kind::none) {
-        encode_rest(of_x, x, at, n);
-      }
-      for (int64_t i = at; i < n; ++i) {
-        y[i] = Activate<kKind, T>{}(x[i]);
-      }
-      if (of_y.kind != SavedCode::Kind::none) {
-        encode_rest(of_y, y, at, n);
+    for (int u = 0; u < kUnroll; ++u) {
+      const int64_t at = first + u * kStep;
+      if (at < n && at + kEight > n) {  // of fixed point; groups end with a pack
+        if (of_x.kind != SavedCode::Kind::none) {
+          encode_rest(of_x, x, at, n);
+        }
+        for (int64_t i = at; i < n; ++i) {
+          y[i] = Activate<kKind, T>{}(x[i]);
+        }
+        if (of_y.kind != SavedCode::Kind::none) {
+          encode_rest(of_y, y, at, n);
+        }
       }
     }
+    tile = next;
   }
 }
 
@@ -269,8 +296,7 @@ void grad(const KernelArgs& args) {
   }
   if (const int64_t n = shape.numel(); n > 0) {
     activation_codes_grad_kernel<kBits, T>
-        <<<blocks_for(n, int64_t{kUnroll} * kStep), kThreads, 0, stream_of(args)>>>(n, table, dy,
-                                                                                    codes, dx);
+        <<<blocks_for(n, kTile), kThreads, 0, stream_of(args)>>>(n, table, dy, codes, dx);
     check_launch(args.op);
   }
 }
@@ -288,8 +314,10 @@ void activation_codes_cuda(const KernelArgs& args) {
   const CodeTo of_y = code_to(attrs.y, parts.subspan(static_cast<size_t>(attrs.x.parts())));
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     dispatch_activation(attrs.kind, [&]<Activation kKind>() {
+      const int64_t blocks =
+          std::min<int64_t>(blocks_for(n, kTile), kMultiprocessors * kCodesResident<T>);
       activation_codes_kernel<kKind, T>
-          <<<blocks_for(n, int64_t{kUnroll} * kStep), kThreads, 0, stream_of(args)>>>(
+          <<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(args)>>>(
               n, args.in[0].as<T>(), args.out[0].as<T>(), of_x, of_y);
     });
   });
