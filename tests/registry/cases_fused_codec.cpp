@@ -39,7 +39,8 @@ std::vector<Format> quantized_formats() {
           {quantized(4, 64, DType::bf16), "int4/64"},
           {quantized(4, 32, DType::f16), "int4/32 fp16"},
           {quantized(8, 8, DType::f32), "int8/8 fp32"},
-          {quantized(4, 128, DType::f32), "int4/128 fp32"}};
+          {quantized(4, 128, DType::f32), "int4/128 fp32"},
+          {quantized(8, 128, DType::bf16), "int8/128"}};
 }
 
 Outputs outputs_of(const Graph& g, NodeId n) {
@@ -137,6 +138,10 @@ void add_fused_codec_cases(std::vector<Case>& cases) {
       add_activation(cases, shape, Activation::relu, f, f);
     }
   }
+  // More tiles than blocks on a GPU.
+  add_activation(cases, {2111, 1041}, Activation::gelu, fixed_formats()[0], {});
+  add_activation(cases, {2112, 1088}, Activation::relu, quantized_formats()[1],
+                 quantized_formats()[0]);
   for (const Activation kind : {Activation::gelu_tanh, Activation::quick_gelu, Activation::silu,
                                 Activation::relu, Activation::tanh, Activation::sigmoid}) {
     add_activation(cases, {3, 40}, kind, fixed_formats()[1], {});
@@ -158,6 +163,8 @@ void add_fused_codec_cases(std::vector<Case>& cases) {
        {.dropout = drops, .sum = true, .y = true, .beta = true, .bias = true},
        true},
       {"sum bias", {.sum = true, .bias = true}, false},
+      {"sum beta", {.sum = true, .beta = true}, false},
+      {"y gamma bias", {.dropout = drops, .y = true, .gamma = true, .bias = true}, false},
       {"sum gamma beta", {.sum = true, .gamma = true, .beta = true}, true},
       {"all",
        {.dropout = drops, .sum = true, .y = true, .gamma = true, .beta = true, .bias = true},
@@ -171,9 +178,13 @@ void add_fused_codec_cases(std::vector<Case>& cases) {
       add_norm_grad(cases, shape, f, uses[3].attrs, uses[3].joins, uses[3].name);
     }
   }
+  // More rows than warps.
+  add_norm(cases, {2200, 768}, quantized_formats()[1], 0.5, false);
+  add_norm_grad(cases, {2200, 768}, quantized_formats()[1], uses[3].attrs, false, uses[3].name);
   for (const Use& use : uses) {
     add_norm_grad(cases, {67, 384}, quantized_formats()[0], use.attrs, use.joins, use.name);
     add_norm_grad(cases, {5, 256}, quantized_formats()[1], use.attrs, use.joins, use.name);
+    add_norm_grad(cases, {2200, 128}, quantized_formats()[1], use.attrs, use.joins, use.name);
   }
 }
 

@@ -18,68 +18,95 @@ constexpr int kEight = 8;
 constexpr int kUnroll = 2;
 constexpr int kStep = kThreads * kEight;
 
-// y may be x.
-template <Activation kKind, typename T>
-__global__ void __launch_bounds__(kThreads)
-    activation_codes_kernel(int64_t n, const T* x, T* y, const __grid_constant__ CodeTo of_x,
-                            const __grid_constant__ CodeTo of_y) {
-  const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
+constexpr int kTile = kUnroll * kStep;
+
+// What a thread has of a tile, as far as whole packs reach.
+template <typename T>
+struct Tile {
   Eight<T> words[kUnroll];
   bool inside[kUnroll];
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    words[u] = {};
-    inside[u] = first + u * kStep + kEight <= n;
-    if (inside[u]) {
-      words[u] = load_eight(x + first + u * kStep);
-    }
-  }
-  float v[kUnroll][kEight];
-  if (of_x.kind != SavedCode::Kind::none) {
+
+  __device__ void load(const T* x, int64_t first, int64_t n) {
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      unpack_eight(words[u], v[u]);
-    }
-    encode_lanes(of_x, v, first, kStep, inside);
-  }
-#pragma unroll
-  for (int u = 0; u < kUnroll; ++u) {
-    acc_t<T> numbers[kEight];
-    unpack_eight(words[u], numbers);
-#pragma unroll
-    for (int j = 0; j < kEight; ++j) {
-      if constexpr (std::is_same_v<T, double>) {
-        numbers[j] = activate<kKind>(numbers[j]);
-      } else {
-        numbers[j] = activate_fast<kKind>(numbers[j]);
+      words[u] = {};
+      inside[u] = first >= 0 && first + u * kStep + kEight <= n;
+      if (inside[u]) {
+        words[u] = load_eight(x + first + u * kStep);
       }
     }
-    words[u] = pack_eight<T>(numbers);
-    if (inside[u]) {
-      store_eight(y + first + u * kStep, words[u]);
-    }
   }
-  if (of_y.kind != SavedCode::Kind::none) {
+};
+
+// Blocks of a multiprocessor, as far as registers reach; fp64, the oracle's type, takes what it
+// gets.
+template <typename T>
+constexpr int kCodesResident = sizeof(T) == 2   ? 4
+                               : sizeof(T) == 4 ? 3
+                                                : 1;
+constexpr int64_t kMultiprocessors = 132;  // of an H100
+
+// A block takes one tile after the other, from the end, which the kernel before has left in the
+// cache; the next is on its way while it works on one. y may be x.
+template <Activation kKind, typename T>
+__global__ void __launch_bounds__(kThreads, kCodesResident<T>)
+    activation_codes_kernel(int64_t n, const T* x, T* y, const __grid_constant__ CodeTo of_x,
+                            const __grid_constant__ CodeTo of_y) {
+  const int64_t step = int64_t{gridDim.x} * kTile;
+  int64_t first = ((n - 1) / kTile - blockIdx.x) * kTile + int64_t{threadIdx.x} * kEight;
+  Tile<T> tile;
+  tile.load(x, first, n);
+  for (; first >= 0; first -= step) {
+    Tile<T> next;
+    next.load(x, first - step, n);
+    float v[kUnroll][kEight];
+    if (of_x.kind != SavedCode::Kind::none) {
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        unpack_eight(tile.words[u], v[u]);
+      }
+      encode_lanes(of_x, v, first, kStep, tile.inside);
+    }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
-      unpack_eight(words[u], v[u]);
+      acc_t<T> numbers[kEight];
+      unpack_eight(tile.words[u], numbers);
+#pragma unroll
+      for (int j = 0; j < kEight; ++j) {
+        if constexpr (std::is_same_v<T, double>) {
+          numbers[j] = activate<kKind>(numbers[j]);
+        } else {
+          numbers[j] = activate_fast<kKind>(numbers[j]);
+        }
+      }
+      tile.words[u] = pack_eight<T>(numbers);
+      if (tile.inside[u]) {
+        store_eight(y + first + u * kStep, tile.words[u]);
+      }
     }
-    encode_lanes(of_y, v, first, kStep, inside);
-  }
+    if (of_y.kind != SavedCode::Kind::none) {
+#pragma unroll
+      for (int u = 0; u < kUnroll; ++u) {
+        unpack_eight(tile.words[u], v[u]);
+      }
+      encode_lanes(of_y, v, first, kStep, tile.inside);
+    }
 #pragma unroll 1
-  for (int u = 0; u < kUnroll; ++u) {
-    const int64_t at = first + u * kStep;
-    if (at < n && at + kEight > n) {  // of fixed point; groups end with a pack
-      if (of_x.kind != SavedCode::Kind::none) {
-        encode_rest(of_x, x, at, n);
-      }
-      for (int64_t i = at; i < n; ++i) {
-        y[i] = Activate<kKind, T>{}(x[i]);
-      }
-      if (of_y.kind != SavedCode::Kind::none) {
-        encode_rest(of_y, y, at, n);
+    for (int u = 0; u < kUnroll; ++u) {
+      const int64_t at = first + u * kStep;
+      if (at < n && at + kEight > n) {  // of fixed point; groups end with a pack
+        if (of_x.kind != SavedCode::Kind::none) {
+          encode_rest(of_x, x, at, n);
+        }
+        for (int64_t i = at; i < n; ++i) {
+          y[i] = Activate<kKind, T>{}(x[i]);
+        }
+        if (of_y.kind != SavedCode::Kind::none) {
+          encode_rest(of_y, y, at, n);
+        }
       }
     }
+    tile = next;
   }
 }
 
@@ -142,37 +169,46 @@ struct SlopeTable {
   }
 };
 
-// kVector elements' codes, of 4 bits at least a byte.
+// Codes of kVector neighbours as words: bytes of a pack are taken apart as soon as they arrive, and
+// the load behind them waits. Of 4 bits at least a byte.
 template <int kBits, int kVector>
-constexpr int kCodeBytes = kVector* kBits < 8 ? 1 : kVector* kBits / 8;
+struct CodeWords {
+  static constexpr int kBytes = kVector * kBits < 8 ? 1 : kVector * kBits / 8;
+  uint32_t at[(kBytes + 3) / 4];
 
-// Element j of a pack that begins at element `at`.
-template <int kBits, int kVector>
-__device__ inline uint32_t code_of_pack(const Pack<uint8_t, kCodeBytes<kBits, kVector>>& codes,
-                                        int64_t at, int j) {
-  if constexpr (kBits == 8) {
-    return codes.at[j];
-  } else if constexpr (kVector == 1) {
-    return (static_cast<uint32_t>(codes.at[0]) >> (at % 2 * 4)) & 15u;
-  } else {
-    return (static_cast<uint32_t>(codes.at[j / 2]) >> (j % 2 * 4)) & 15u;
+  // From element `first` on, a multiple of kVector.
+  __device__ void load(const uint8_t* codes, int64_t first) {
+    const uint8_t* from = codes + (kBits == 8 ? first : first >> 1);
+    if constexpr (kBytes == 8) {
+      const auto two = *reinterpret_cast<const uint2*>(from);
+      at[0] = two.x;
+      at[1] = two.y;
+    } else if constexpr (kBytes == 4) {
+      at[0] = *reinterpret_cast<const uint32_t*>(from);
+    } else if constexpr (kBytes == 2) {
+      at[0] = *reinterpret_cast<const uint16_t*>(from);
+    } else {
+      at[0] = kBits == 4 && kVector == 1 ? static_cast<uint32_t>(*from) >> (first % 2 * 4) : *from;
+    }
   }
-}
+  __device__ uint32_t operator[](int j) const {
+    return (at[j * kBits / 32] >> (j * kBits % 32)) & ((1u << kBits) - 1);
+  }
+};
 
 template <int kBits, typename T>
 __global__ void __launch_bounds__(kThreads)
     activation_codes_grad_kernel(int64_t n, const SlopeTable<kBits, T> table, const T* dy,
                                  const uint8_t* codes, T* dx) {
   using A = acc_t<T>;
-  constexpr int kBytes = kCodeBytes<kBits, kEight>;
   const int64_t first = last_block_first() * kUnroll * kStep + int64_t{threadIdx.x} * kEight;
   Eight<T> words[kUnroll];
-  Pack<uint8_t, kBytes> code[kUnroll];
+  CodeWords<kBits, kEight> code[kUnroll];
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     if (const int64_t at = first + u * kStep; at + kEight <= n) {
       words[u] = load_eight(dy + at);
-      code[u] = load<kBytes>(codes + at * kBits / 8);
+      code[u].load(codes, at);
     }
   }
   table.fill();  // while they arrive
@@ -185,7 +221,7 @@ __global__ void __launch_bounds__(kThreads)
       unpack_eight(words[u], v);
 #pragma unroll
       for (int j = 0; j < kEight; ++j) {
-        v[j] *= slopes[code_of_pack<kBits, kEight>(code[u], at, j)];
+        v[j] *= slopes[code[u][j]];
       }
       store_eight(dx + at, pack_eight<T>(v));
     } else {
@@ -205,36 +241,30 @@ struct CodesTerm {
   const T* dy;
   const uint8_t* codes;
   T* dx;
-  int64_t columns;
   struct Loaded {
-    std::conditional_t<kVector == 1, Pack<T, 1>, uint4> upstream;
-    Pack<uint8_t, kCodeBytes<kBits, kVector>> code;
+    Words<T, kVector> upstream;
+    CodeWords<kBits, kVector> code;
   };
   __device__ void begin() const { table.fill(); }
-  __device__ Loaded load(int64_t row, int64_t column) const {
-    const int64_t at = row * columns + column;
-    const auto code = device::load<kCodeBytes<kBits, kVector>>(codes + at * kBits / 8);
-    if constexpr (kVector == 1) {
-      return {device::load<1>(dy + at), code};
-    } else {
-      return {load_words(dy + at), code};
-    }
+  __device__ Loaded load(int64_t at) const {
+    Loaded loaded;
+    loaded.upstream = load_or_words<kVector>(dy + at);
+    loaded.code.load(codes, at);
+    return loaded;
   }
-  __device__ void add(const Loaded& loaded, int64_t row, int64_t column,
-                      acc_t<T> (&sums)[1][kVector]) const {
+  __device__ void add(const Loaded& loaded, int64_t at, acc_t<T> (&sums)[1][kVector]) const {
     using A = acc_t<T>;
-    const int64_t at = row * columns + column;
     const A* slopes = table.slopes();
     if constexpr (kVector == 1) {
-      const uint32_t c = code_of_pack<kBits, 1>(loaded.code, at, 0);
-      dx[at] = narrow<T>(widen<A>(loaded.upstream.at[0]) * slopes[c]);
-      sums[0][0] += widen<A>(dx[at]);
+      const T out = narrow<T>(widen<A>(loaded.upstream.at[0]) * slopes[loaded.code[0]]);
+      sums[0][0] += widen<A>(out);
+      dx[at] = out;
     } else {
       A v[kVector];
       unpack<T>(loaded.upstream, v);
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        v[j] *= slopes[code_of_pack<kBits, kVector>(loaded.code, at, j)];
+        v[j] *= slopes[loaded.code[j]];
       }
       const uint4 out = pack<T>(v);
       store_words(dx + at, out);
@@ -258,7 +288,7 @@ void grad(const KernelArgs& args) {
   const Shape& shape = args.in[0].shape;
   if (attrs.grad.column_sum) {
     const auto term = [&]<int kVector>() {
-      return CodesTerm<kBits, kVector, T>{table, dy, codes, dx, shape.back()};
+      return CodesTerm<kBits, kVector, T>{table, dy, codes, dx};
     };
     column_sum<1, T>(args, shape.product(0, shape.rank() - 1), shape.back(), term,
                      args.out[1].as<T>(), static_cast<T*>(nullptr));
@@ -266,8 +296,7 @@ void grad(const KernelArgs& args) {
   }
   if (const int64_t n = shape.numel(); n > 0) {
     activation_codes_grad_kernel<kBits, T>
-        <<<blocks_for(n, int64_t{kUnroll} * kStep), kThreads, 0, stream_of(args)>>>(n, table, dy,
-                                                                                    codes, dx);
+        <<<blocks_for(n, kTile), kThreads, 0, stream_of(args)>>>(n, table, dy, codes, dx);
     check_launch(args.op);
   }
 }
@@ -285,8 +314,10 @@ void activation_codes_cuda(const KernelArgs& args) {
   const CodeTo of_y = code_to(attrs.y, parts.subspan(static_cast<size_t>(attrs.x.parts())));
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     dispatch_activation(attrs.kind, [&]<Activation kKind>() {
+      const int64_t blocks =
+          std::min<int64_t>(blocks_for(n, kTile), kMultiprocessors * kCodesResident<T>);
       activation_codes_kernel<kKind, T>
-          <<<blocks_for(n, int64_t{kUnroll} * kStep), kThreads, 0, stream_of(args)>>>(
+          <<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(args)>>>(
               n, args.in[0].as<T>(), args.out[0].as<T>(), of_x, of_y);
     });
   });

@@ -15,24 +15,40 @@ struct BackwardTerm {
   const T* dy;
   const T* kept;
   T* dx;
-  int64_t columns;
   struct Loaded {
-    Pack<T, kVector> upstream;
-    Pack<T, kVector> x;
+    Words<T, kVector> upstream;
+    Words<T, kVector> x;
   };
-  __device__ Loaded load(int64_t row, int64_t column) const {
-    const int64_t at = row * columns + column;
-    return {device::load<kVector>(dy + at), device::load<kVector>(kept + at)};
+  __device__ Loaded load(int64_t at) const {
+    return {load_or_words<kVector>(dy + at), load_or_words<kVector>(kept + at)};
   }
-  __device__ void add(const Loaded& loaded, int64_t row, int64_t column,
-                      acc_t<T> (&sums)[1][kVector]) const {
-    Pack<T, kVector> out;
+  __device__ void add(const Loaded& loaded, int64_t at, acc_t<T> (&sums)[1][kVector]) const {
+    using A = acc_t<T>;
+    if constexpr (kVector == 1) {
+      const T out = ActivateBackward<kKind, T>{}(loaded.upstream.at[0], loaded.x.at[0]);
+      sums[0][0] += widen<A>(out);
+      dx[at] = out;
+    } else {
+      A v[kVector];
+      A x[kVector];
+      unpack<T>(loaded.upstream, v);
+      unpack<T>(loaded.x, x);
 #pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      out.at[j] = ActivateBackward<kKind, T>{}(loaded.upstream.at[j], loaded.x.at[j]);
-      sums[0][j] += widen<acc_t<T>>(out.at[j]);
+      for (int j = 0; j < kVector; ++j) {
+        if constexpr (std::is_same_v<T, double>) {
+          v[j] *= activation_slope<kKind>(x[j]);
+        } else {
+          v[j] *= slope_fast<kKind>(x[j]);
+        }
+      }
+      const uint4 out = pack<T>(v);
+      store_words(dx + at, out);
+      unpack<T>(out, v);  // as they are stored
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        sums[0][j] += v[j];
+      }
     }
-    store(dx + row * columns + column, out);
   }
 };
 
@@ -54,7 +70,7 @@ void activation_grad_cuda(const KernelArgs& args) {
         const Shape& shape = args.in[0].shape;
         const auto term = [&]<int kVector>() {
           return BackwardTerm<kKind, kVector, T>{args.in[0].as<T>(), args.in[1].as<T>(),
-                                                 args.out[0].as<T>(), shape.back()};
+                                                 args.out[0].as<T>()};
         };
         column_sum<1, T>(args, shape.product(0, shape.rank() - 1), shape.back(), term,
                          args.out[1].as<T>(), static_cast<T*>(nullptr));

@@ -14,51 +14,77 @@ inline constexpr int64_t kMostChunks = 256;  // ranges of rows
 // depend on the shape alone.
 inline constexpr int64_t kColumnSumBlocks = 132 * 8;
 
+// What a term that stores loads: 16 bytes to be unpacked later, or one element.
+template <typename T, int kVector>
+using Words = std::conditional_t<kVector == 1, Pack<T, 1>, uint4>;
+template <int kVector, typename T>
+__device__ inline Words<T, kVector> load_or_words(const T* from) {
+  if constexpr (kVector == 1) {
+    return load<1>(from);
+  } else {
+    static_assert(kVector == kWide<T>);
+    return load_words(from);
+  }
+}
+
 // `term.add(row, column, sums)` adds kSums terms of each of kVector columns; sums[s][j]. A term
-// that also stores has a type Loaded, `load(row, column)` and `add(loaded, row, column, sums)`:
-// several rows are loaded before the first store, which the compiler could not prove to be allowed.
-// One with a `begin()` prepares its block with all of its threads.
+// that also stores has a type Loaded, `load(at)` and `add(loaded, at, sums)` of the element's
+// number: several rows are always on their way, as the compiler could not prove that a load may
+// pass a store. One with a `begin()` prepares its block with all of its threads.
 inline constexpr int kRowsAhead = 4;
+template <typename Term>
+inline constexpr bool kTermStores = requires {
+  typename Term::Loaded;
+};
+// Such walks want many bytes on their way; fp64, the oracle's type, keeps its registers.
+template <typename A, typename Term>
+inline constexpr int kColumnSumResident = kTermStores<Term> && sizeof(A) == 4 ? 4 : 1;
+
 template <int kVector, int kSums, typename A, typename Term>
-__global__ void __launch_bounds__(kColumnLanes* kColumnSlices)
+__global__ void __launch_bounds__(kColumnLanes* kColumnSlices, (kColumnSumResident<A, Term>))
     column_sum_kernel(int64_t rows, int64_t columns, Term term, A* partial) {
   __shared__ A of_slice[kColumnSlices][kColumnLanes * kVector];
-  if constexpr (requires { term.begin(); }) {
-    term.begin();
-  }
   const int lane = static_cast<int>(threadIdx.x);
   const int slice = static_cast<int>(threadIdx.y);
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kColumnLanes * kVector;
   const int64_t column = first + int64_t{lane} * kVector;
-  constexpr bool kStores = requires { typename Term::Loaded; };
   const int64_t chunks = gridDim.y;
   // A pass over much memory goes from the end, which the kernel before has left in the cache.
-  const int64_t chunk = kStores ? chunks - 1 - static_cast<int64_t>(blockIdx.y) : blockIdx.y;
-  const int64_t end = rows * (chunk + 1) / chunks;
+  const int64_t chunk =
+      kTermStores<Term> ? chunks - 1 - static_cast<int64_t>(blockIdx.y) : blockIdx.y;
+  const int64_t end = column < columns ? rows * (chunk + 1) / chunks : 0;
+  int64_t row = rows * chunk / chunks + slice;
   A sums[kSums][kVector] = {};
-  if (column < columns) {
-    int64_t row = rows * chunk / chunks + slice;
-    if constexpr (kStores) {
-      for (; row < end; row += kRowsAhead * kColumnSlices) {
-        typename Term::Loaded loaded[kRowsAhead];
+  if constexpr (kTermStores<Term>) {
+    auto left = static_cast<int>(row < end ? (end - row + kColumnSlices - 1) / kColumnSlices : 0);
+    const int64_t step = kColumnSlices * columns;
+    int64_t at = row * columns + column;
+    typename Term::Loaded loaded[kRowsAhead];
 #pragma unroll
-        for (int i = 0; i < kRowsAhead; ++i) {
-          if (row + i * kColumnSlices < end) {
-            loaded[i] = term.load(row + i * kColumnSlices, column);
-          }
+    for (int i = 0; i < kRowsAhead; ++i) {
+      if (i < left) {
+        loaded[i] = term.load(at + i * step);
+      }
+    }
+    if constexpr (requires { term.begin(); }) {
+      term.begin();  // while they arrive
+    }
+    while (left > 0) {
+#pragma unroll
+      for (int i = 0; i < kRowsAhead; ++i, --left, at += step) {
+        asm("" : "+l"(at));  // or each of the loop's rows keeps addresses of its own in registers
+        if (left > 0) {
+          term.add(loaded[i], at, sums);
         }
-#pragma unroll
-        for (int i = 0; i < kRowsAhead; ++i) {
-          if (row + i * kColumnSlices < end) {
-            term.add(loaded[i], row + i * kColumnSlices, column, sums);
-          }
+        if (left > kRowsAhead) {
+          loaded[i] = term.load(at + kRowsAhead * step);
         }
       }
-    } else {
+    }
+  } else {
 #pragma unroll 4
-      for (; row < end; row += kColumnSlices) {
-        term.add(row, column, sums);
-      }
+    for (; row < end; row += kColumnSlices) {
+      term.add(row, column, sums);
     }
   }
 #pragma unroll
@@ -111,8 +137,9 @@ __global__ void __launch_bounds__(128)
   }
   A sums[kSums][1] = {};
   for (int64_t row = 0; row < rows; ++row) {
-    if constexpr (requires { typename Term::Loaded; }) {
-      term.add(term.load(row, column), row, column, sums);
+    if constexpr (kTermStores<Term>) {
+      const int64_t at = row * columns + column;
+      term.add(term.load(at), at, sums);
     } else {
       term.add(row, column, sums);
     }

@@ -241,11 +241,11 @@ int64_t residual_norm_grad_workspace(const ResidualNormGradAttrs& attrs, const S
   const int64_t rows = x.product(0, x.rank() - 1);
   const int64_t size = dtype == DType::f64 ? 8 : 4;
   if (device == DeviceKind::cuda) {
-    // gamma's and beta's sums always; the general kernels lay down the one that nobody wants behind
-    // them, and use the place again for the bias.
+    // The general kernels make gamma's and beta's sums always, lay down the one that nobody wants
+    // behind them, and use the place again for the bias.
     const int64_t blocks = norm_blocks(rows, x.back(), dtype);
     const int64_t general = parameters ? 2 * row_chunks(rows) + 1 : row_chunks(rows);
-    return (blocks > 0 ? norm_sums(attrs.bias) * blocks : general) * x.back() * size;
+    return (blocks > 0 ? norm_sums(attrs.gamma, attrs.bias) * blocks : general) * x.back() * size;
   }
   return row_chunks(rows) * x.back() * (attrs.gamma + attrs.beta + attrs.bias) * size;
 }

@@ -52,23 +52,24 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
   for (int half = 0; row < p.rows; row += step, half ^= 1) {
     fetch(row + step, half ^ 1);
     const int64_t at = row * size;
-    const uint32_t keep = mask.template row_bits<Walk>(at, size);  // while the row arrives
     __pipeline_wait_prior(1);
     float v[Walk::kElements];
     float total = 0;
-    Walk::for_packs(size, [&](int pack_index, int column) {
+    const int64_t first = at + Walk::lane() * kV;
+    Walk::for_packs(size, [&](int pack_index, int) {
+      const int64_t own = first + pack_index * Walk::kStep;
+      const auto bits = mask.template bits<kV>(own);
       float y[kV];
       float sum[kV];
       unpack<T>(stage.read(0, half, pack_index), y);
       unpack<T>(stage.read(1, half, pack_index), sum);
 #pragma unroll
       for (int j = 0; j < kV; ++j) {
-        const bool kept = (keep >> (pack_index * kV + j)) & 1u;
-        sum[j] += kept ? y[j] * mask.scale() : 0.0f;
+        sum[j] += mask.kept(bits, j) ? y[j] * mask.scale() : 0.0f;
       }
       const uint4 rounded = pack<T>(sum);
       if (!kCoded || p.sum != nullptr) {
-        store_words(p.sum + at + column, rounded);
+        store_words(p.sum + own, rounded);
       }
       unpack<T>(rounded, sum);
 #pragma unroll
@@ -88,7 +89,7 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
           packs[i][j] = v[i * kV + j];
         }
       }
-      encode_lanes(p.code, packs, at + Walk::lane() * kV, Walk::kThreads * kV, inside);
+      encode_lanes(p.code, packs, first, Walk::kStep, inside);
     }
     const float mean = group_reduce<Walk::kThreads>(total, Sum{}) * share;
     float squares = 0;  // around the mean: the difference of two large sums would lose digits
@@ -100,7 +101,7 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
       }
     });
     const float rstd = rsqrtf(group_reduce<Walk::kThreads>(squares, Sum{}) * share + p.eps);
-    Walk::for_packs(size, [&](int pack_index, int column) {
+    Walk::for_packs(size, [&](int pack_index, int) {
       float gamma[kV];
       float beta[kV];
       unpack<T>(stage.parameter(0, pack_index), gamma);
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
       for (int j = 0; j < kV; ++j) {
         normed[j] = v[pack_index * kV + j] * rstd * gamma[j] + beta[j];
       }
-      store_words(p.normed + at + column, pack<T>(normed));
+      store_words(p.normed + first + pack_index * Walk::kStep, pack<T>(normed));
     });
     if (Walk::lane() == 0) {
       p.mean[row] = mean;

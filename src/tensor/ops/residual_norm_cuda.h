@@ -5,6 +5,7 @@
 #include <cuda_pipeline.h>
 
 #include "tensor/ops/cuda_launch.h"
+#include "tensor/ops/cuda_philox.h"
 #include "tensor/ops/cuda_reduce.h"
 #include "tensor/ops/cuda_row.h"
 #include "tensor/ops/cuda_vector.h"
@@ -36,6 +37,8 @@ struct NormWalk {
   __device__ static int64_t first_row() {
     return static_cast<int64_t>(blockIdx.x) * kRowsOfBlock + threadIdx.x / kThreads;
   }
+  // Elements between the packs of a thread.
+  static constexpr int kStep = kThreads * kVector;
   __device__ static int64_t row_step() { return static_cast<int64_t>(gridDim.x) * kRowsOfBlock; }
 
   // Calls f(pack, first column) for each of this thread's packs inside the row.
@@ -96,12 +99,13 @@ inline void expect_walked_in_codes(const KernelArgs& args, const SavedCode& code
   }
 }
 
-// What a pack of codes stands for, as T holds it, from what fetch_codes() has laid down; `first` is
-// the number of its first element.
+// What a pack of codes stands for, as T holds it, from what fetch_codes() has laid down: of the
+// group of that number; `second`: four codes that are the second half of a word.
 template <typename T>
-__device__ inline uint4 decode_words(const CodeFrom& c, const uint4& words, int64_t first) {
+__device__ inline uint4 decode_words(const CodeFrom& c, const uint4& words, uint32_t group,
+                                     bool second) {
   constexpr int kV = kWide<T>;
-  const float scale = scale_number(words.z, c.scale, first >> c.group_bits);
+  const float scale = scale_number(words.z, c.scale, group);
   float x[kV];
   if (c.bits == 8) {
     const uint32_t word[2] = {words.x ^ kSignBits8, words.y ^ kSignBits8};
@@ -110,11 +114,10 @@ __device__ inline uint4 decode_words(const CodeFrom& c, const uint4& words, int6
       x[j] = shifted_byte(word[j / 4], j % 4) * scale;
     }
   } else {
-    // Four codes are half a word.
-    const uint32_t word = kV == 4 && (first & 4) != 0 ? words.x >> 16 : words.x;
+    const uint32_t word = (kV == 4 && second ? words.x >> 16 : words.x) ^ kSignBits4;
 #pragma unroll
     for (int j = 0; j < kV; ++j) {
-      x[j] = shifted_nibble(word ^ kSignBits4, j) * scale;
+      x[j] = shifted_nibble(word, j) * scale;
     }
   }
   return pack<T>(x);
@@ -156,20 +159,34 @@ class RowStage {
     });
   }
   // The same for codes of a row whose first element is number `at`: a pack's codes in a slot's
-  // first 8 bytes and the word that holds their scale behind them, for decode_words().
+  // first 8 bytes and the word that holds their scale behind them, for decode().
   __device__ void fetch_codes(int t, int half, const CodeFrom& c, int64_t at, int size) const {
     constexpr int kV = Walk::kVector;
-    Walk::for_packs(size, [&](int pack, int column) {
-      const int64_t first = at + column;
-      auto* to = reinterpret_cast<char*>(slot(t, half, pack));
-      const int64_t byte = c.bits == 8 ? first : first / 2;
-      if (kV == 8 && c.bits == 8) {
-        __pipeline_memcpy_async(to, c.codes + byte, 8);
-      } else {
-        __pipeline_memcpy_async(to, c.codes + (byte & ~int64_t{3}), 4);
-      }
-      __pipeline_memcpy_async(to + 8, scale_word(c.scales, c.scale, first >> c.group_bits), 4);
+    const int64_t first = at + Walk::lane() * kV;
+    const uint8_t* codes = c.codes + (c.bits == 8 ? first : (first >> 1) & ~int64_t{3});
+    if (c.bits == 8) {
+      Walk::for_packs(size, [&](int pack, int) {
+        __pipeline_memcpy_async(slot(t, half, pack), codes + pack * Walk::kStep, kV);
+      });
+    } else {
+      Walk::for_packs(size, [&](int pack, int) {
+        __pipeline_memcpy_async(slot(t, half, pack), codes + pack * Walk::kStep / 2, 4);
+      });
+    }
+    const int64_t group = first >> c.group_bits;
+    const auto* scales = static_cast<const char*>(c.scales);
+    const int shift = c.scale == DType::f32 ? 2 : 1;
+    Walk::for_packs(size, [&](int pack, int) {
+      const int64_t byte = ((group + pack * groups_of_step(c)) << shift) & ~int64_t{3};
+      __pipeline_memcpy_async(reinterpret_cast<char*>(slot(t, half, pack)) + 8, scales + byte, 4);
     });
+  }
+  // A pack of that row as T holds it.
+  __device__ uint4 decode(int t, int half, const CodeFrom& c, int64_t at, int pack) const {
+    const int64_t first = at + Walk::lane() * Walk::kVector;
+    const uint32_t group = static_cast<uint32_t>(first >> c.group_bits) +
+                           static_cast<uint32_t>(pack * groups_of_step(c));
+    return decode_words<T>(c, read(t, half, pack), group, (first & 4) != 0);
   }
   // Over what this thread has fetched there.
   __device__ void write(int t, int half, int pack, const uint4& words) const {
@@ -188,6 +205,8 @@ class RowStage {
   }
 
  private:
+  // A group lies in one pack of a warp, so its size divides that.
+  __device__ static int groups_of_step(const CodeFrom& c) { return Walk::kStep >> c.group_bits; }
   __device__ uint4* slot(int t, int half, int pack) const {
     return own_ + ((t * 2 + half) * Walk::kPacks + pack) * Walk::kBlock;
   }
@@ -224,34 +243,37 @@ class NormMask {
   }
   __device__ A scale() const { return dropout_.scale; }
 
-  // Bit e: whether element e of this thread is kept, in the row whose first element is number `at`.
-  template <typename Walk>
-  __device__ uint32_t row_bits(int64_t at, int size) const {
-    constexpr int kV = Walk::kVector;
-    static_assert(Walk::kElements <= 32 && kDropoutLanes % kV == 0 && kV % 2 == 0);
-    if (dropout_.rng == nullptr) {
-      return 0xffffffffu;
-    }
-    // Lanes are compared at the top of a word. The threshold 2^16 is no longer one there, but its
-    // scale is 0.
-    const uint32_t threshold = dropout_.threshold << 16;
-    uint32_t bits = 0;
-    Walk::for_packs(size, [&](int pack, int column) {
-      const auto first = static_cast<uint64_t>(at + column);
-      const PhiloxBlock block = dropout_block(seed_, stream_, first / kDropoutLanes);
-      const bool back = kV < kDropoutLanes && first % kDropoutLanes != 0;
+  // The random bits of kV elements from number `first` on, two a word; for kept().
+  template <int kV>
+  struct Bits {
+    uint32_t word[kV / 2];
+  };
+  template <int kV>
+  __device__ Bits<kV> bits(int64_t first) const {
+    static_assert(kDropoutLanes % kV == 0 && kV % 2 == 0);
+    Bits<kV> out = {};
+    if (dropout_.rng != nullptr) {
+      const auto number = static_cast<uint64_t>(first);
+      const uint64_t block[1] = {number / kDropoutLanes};
+      uint32_t word[1][4];
+      philox_blocks<kDropoutRounds>(seed_, stream_, block, word);
+      const bool back = kV < kDropoutLanes && number % kDropoutLanes != 0;
 #pragma unroll
       for (int w = 0; w < kV / 2; ++w) {
-        uint32_t word = block.word[w];
+        out.word[w] = word[0][w];
         if constexpr (kV < kDropoutLanes) {
-          word = back ? block.word[w + 2] : word;
+          out.word[w] = back ? word[0][w + 2] : out.word[w];
         }
-        const uint32_t bit = 1u << (pack * kV + 2 * w);
-        bits |= (word << 16) >= threshold ? bit : 0;
-        bits |= word >= threshold ? bit << 1 : 0;
       }
-    });
-    return bits;
+    }
+    return out;
+  }
+  // Whether element j of them is kept. Lanes are compared at the top of a word. The threshold 2^16
+  // is no longer one there, but its scale is 0.
+  template <int kV>
+  __device__ bool kept(const Bits<kV>& bits, int j) const {
+    const uint32_t word = bits.word[j / 2];
+    return (j % 2 == 0 ? word << 16 : word) >= dropout_.threshold << 16;
   }
   // The scale or 0 for element number i.
   __device__ A factor(int64_t i) const {

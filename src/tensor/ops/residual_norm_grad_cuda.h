@@ -70,13 +70,28 @@ __device__ inline void store_block_sums(const ResidualNormGrad<T>& p, void* shar
   }
 }
 
-// With u = dnormed * gamma and xhat = (x - mean) rstd: total = rstd (u - mean(u) - xhat mean(u
-// xhat)) + dsum; the parameters' gradients are the sums of dnormed xhat and of dnormed (kSums > 0),
-// the bias's that of y's gradient (kSums == 3).
-template <typename Walk, int kSums, bool kCoded, typename T>
+// Which sums over rows a block makes: beta's and gamma's or the bias's or both, or none.
+template <bool kG, bool kB>
+struct NormSums {
+  static constexpr bool kGamma = kG;
+  static constexpr bool kBias = kB;
+  static constexpr bool kAny = kG || kB;
+  static constexpr int kCount = kAny ? norm_sums(kG, kB) : 0;
+  // Their order.
+  static constexpr int kBetaAt = 0;
+  static constexpr int kGammaAt = 1;
+  static constexpr int kBiasAt = kCount - 1;
+};
+
+// With u = dnormed * gamma, d = x - mean and xhat = d rstd: total = rstd (u - mean(u) - xhat mean(u
+// xhat)) + dsum; gamma's gradient is the sum of dnormed xhat, beta's of dnormed, the bias's that of
+// y's gradient.
+template <typename Walk, typename Sums, bool kCoded, typename T>
 __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
     residual_norm_grad_kernel(const ResidualNormGrad<T> p) {
   constexpr int kV = Walk::kVector;
+  // Where registers are left beside the sums.
+  constexpr bool kKeepsU = !Sums::kGamma && Walk::kElements <= 24;
   extern __shared__ uint4 shared[];
   const RowStage<Walk, T, 1> stage(shared);
   const int size = Walk::row_size(p.size);
@@ -104,55 +119,67 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
   fetch(row, 0);
   stage.load_parameter(0, p.gamma, size);
   const NormMask<float> mask(p.dropout);
-  float sums[kSums > 0 ? kSums : 1][Walk::kElements] = {};
+  float sums[Sums::kAny ? Sums::kCount : 1][Walk::kElements] = {};
   __syncthreads();
   for (int half = 0; row < p.rows; row += step, half ^= 1) {
     const float mean = next_mean;
     const float rstd = next_rstd;
     fetch(row + step, half ^ 1);
     const int64_t at = row * size;
-    const uint32_t keep = mask.template row_bits<Walk>(at, size);  // while the row arrives
     __pipeline_wait_prior(1);
     float shift = 0;
     float slope = 0;
-    Walk::for_packs(size, [&](int pack_index, int column) {
+    float of_u[kKeepsU ? Walk::kElements : 1];
+    Walk::for_packs(size, [&](int pack_index, int) {
       float dnormed[kV];
       float x[kV];
       float gamma[kV];
       unpack<T>(stage.read(0, half, pack_index), dnormed);
-      uint4 words = stage.read(1, half, pack_index);
+      uint4 words;
       if constexpr (kCoded) {
-        words = decode_words<T>(p.code, words, at + column);
+        words = stage.decode(1, half, p.code, at, pack_index);
         stage.write(1, half, pack_index, words);  // for the second pass
+      } else {
+        words = stage.read(1, half, pack_index);
       }
       unpack<T>(words, x);
       unpack<T>(stage.parameter(0, pack_index), gamma);
 #pragma unroll
       for (int j = 0; j < kV; ++j) {
-        const float xhat = (x[j] - mean) * rstd;
+        const float d = x[j] - mean;
         const float u = dnormed[j] * gamma[j];
         shift += u;
-        slope += u * xhat;
-        if constexpr (kSums > 0) {
-          sums[0][pack_index * kV + j] += dnormed[j] * xhat;
-          sums[1][pack_index * kV + j] += dnormed[j];
+        slope = fmaf(u, d, slope);
+        if constexpr (kKeepsU) {
+          of_u[pack_index * kV + j] = u;
+        }
+        if constexpr (Sums::kGamma) {
+          sums[Sums::kGammaAt][pack_index * kV + j] += dnormed[j] * (d * rstd);
+        }
+        if constexpr (Sums::kAny) {
+          sums[Sums::kBetaAt][pack_index * kV + j] += dnormed[j];
         }
       }
     });
     group_sums<Walk::kThreads>(shift, slope);
-    shift *= share;
-    slope *= share;
-    Walk::for_packs(size, [&](int pack_index, int column) {
+    // total = rstd u + level + tilt d.
+    const float level = -rstd * (shift * share);
+    const float tilt = -rstd * (rstd * (rstd * (slope * share)));
+    const int64_t first = at + Walk::lane() * kV;
+    Walk::for_packs(size, [&](int pack_index, int) {
+      const int64_t own = first + pack_index * Walk::kStep;
       float total[kV];
       float x[kV];
       float other[kV];
-      unpack<T>(stage.read(0, half, pack_index), total);
       unpack<T>(stage.read(1, half, pack_index), x);
-      unpack<T>(stage.parameter(0, pack_index), other);
+      if constexpr (!kKeepsU) {
+        unpack<T>(stage.read(0, half, pack_index), total);
+        unpack<T>(stage.parameter(0, pack_index), other);
+      }
 #pragma unroll
       for (int j = 0; j < kV; ++j) {
-        const float xhat = (x[j] - mean) * rstd;
-        total[j] = rstd * (total[j] * other[j] - shift - xhat * slope);
+        const float u = kKeepsU ? of_u[kKeepsU ? pack_index * kV + j : 0] : total[j] * other[j];
+        total[j] = fmaf(u, rstd, fmaf(x[j] - mean, tilt, level));
       }
       if (p.dsum != nullptr) {
         unpack<T>(stage.read(2, half, pack_index), other);
@@ -163,22 +190,22 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
       }
       uint4 words = pack<T>(total);
       if (p.total != nullptr) {
-        store_words(p.total + at + column, words);
+        store_words(p.total + own, words);
       }
       if (p.dy != nullptr) {
+        const auto bits = mask.template bits<kV>(own);
 #pragma unroll
         for (int j = 0; j < kV; ++j) {
-          const bool kept = (keep >> (pack_index * kV + j)) & 1u;
-          total[j] = kept ? total[j] * mask.scale() : 0.0f;
+          total[j] = mask.kept(bits, j) ? total[j] * mask.scale() : 0.0f;
         }
         words = pack<T>(total);
-        store_words(p.dy + at + column, words);
+        store_words(p.dy + own, words);
       }
-      if constexpr (kSums == 3) {
+      if constexpr (Sums::kBias) {
         unpack<T>(words, total);
 #pragma unroll
         for (int j = 0; j < kV; ++j) {
-          sums[2][pack_index * kV + j] += total[j];
+          sums[Sums::kBiasAt][pack_index * kV + j] += total[j];
         }
         if constexpr (Walk::kFull) {
           __syncwarp();  // or packs are worked on at once, for which there are no registers
@@ -186,8 +213,8 @@ __global__ void __launch_bounds__(Walk::kBlock, Walk::kResident)
       }
     });
   }
-  if constexpr (kSums > 0) {
-    store_block_sums<Walk, kSums, T>(p, stage.rows(), sums);
+  if constexpr (Sums::kAny) {
+    store_block_sums<Walk, Sums::kCount, T>(p, stage.rows(), sums);
   }
 }
 
@@ -345,46 +372,43 @@ void launch_plain(const KernelArgs& args, const ResidualNormGrad<T>& p, T* dgamm
   }
 }
 
-template <typename T>
-using WalkKernel = void (*)(ResidualNormGrad<T>);
-
-template <typename Walk, bool kCoded, typename T>
-WalkKernel<T> walk_kernel(int sums) {
-  switch (sums) {
-    case 0:
-      return residual_norm_grad_kernel<Walk, 0, kCoded, T>;
-    case 2:
-      return residual_norm_grad_kernel<Walk, 2, kCoded, T>;
-    default:
-      return residual_norm_grad_kernel<Walk, 3, kCoded, T>;
-  }
-}
-
 template <bool kCoded, typename T>
 void launch_walk(const KernelArgs& args, ResidualNormGrad<T> p, int64_t blocks, T* dgamma, T* dbeta,
                  T* dbias) {
   using A = acc_t<T>;
-  JoinedSums<T> joined;
-  joined.add(0, dgamma);
-  joined.add(1, dbeta);
-  joined.add(2, dbias);
-  const int sums = joined.count == 0 ? 0 : norm_sums(dbias != nullptr);
-  if (sums > 0) {
+  const bool any = dgamma != nullptr || dbeta != nullptr || dbias != nullptr;
+  const int sums = any ? norm_sums(dgamma != nullptr, dbias != nullptr) : 0;
+  if (any) {
     expect_workspace(args, blocks * sums * p.size * static_cast<int64_t>(sizeof(A)));
     p.partial = static_cast<A*>(args.workspace);
   }
-  const auto walk = [&]<typename Walk>() {
+  JoinedSums<T> joined;
+  const auto launch_with = [&]<typename Walk, typename Sums>() {
     static_assert(RowStage<Walk, T, 1>::bytes(3) <= kMostSharedBytes);
+    joined.add(Sums::kGammaAt, dgamma);
+    joined.add(Sums::kBetaAt, dbeta);
+    joined.add(Sums::kBiasAt, dbias);
     const size_t shared = RowStage<Walk, T, 1>::bytes(staged_rows(sums, p.dsum != nullptr));
-    launch_shared(args, walk_kernel<Walk, kCoded, T>(sums), static_cast<unsigned>(blocks),
-                  Walk::kBlock, shared, p);
+    launch_shared(args, residual_norm_grad_kernel<Walk, Sums, kCoded, T>,
+                  static_cast<unsigned>(blocks), Walk::kBlock, shared, p);
+  };
+  const auto walk = [&]<typename Walk>() {
+    if (!any) {
+      launch_with.template operator()<Walk, NormSums<false, false>>();
+    } else if (dgamma == nullptr) {
+      launch_with.template operator()<Walk, NormSums<false, true>>();
+    } else if (dbias == nullptr) {
+      launch_with.template operator()<Walk, NormSums<true, false>>();
+    } else {
+      launch_with.template operator()<Walk, NormSums<true, true>>();
+    }
   };
   if constexpr (kCoded) {
     dispatch_warp_walks<T>(p.size, walk);
   } else {
     dispatch_norm_walk<T>(p.size, walk);
   }
-  if (sums > 0) {
+  if (any) {
     const dim3 grid(blocks_for(p.size, kJoinLanes), static_cast<unsigned>(joined.count));
     join_block_sums_kernel<<<grid, dim3(kJoinLanes, kJoinSlices), 0, stream_of(args)>>>(
         blocks, sums * p.size, p.size, p.partial, joined);

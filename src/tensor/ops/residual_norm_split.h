@@ -27,7 +27,8 @@ inline int64_t norm_blocks(int64_t rows, int64_t size, DType dtype) {
   return std::min(kNormBlocks, (rows + at_once - 1) / at_once);
 }
 
-// Sums that each of those blocks makes over its rows: for gamma and beta, and perhaps for the bias.
-constexpr int norm_sums(bool bias) { return bias ? 3 : 2; }
+// Sums that each of those blocks makes over its rows where any is wanted: beta's, gamma's where it
+// is trained, the bias's where it is wanted or gamma's is not.
+constexpr int norm_sums(bool gamma, bool bias) { return gamma && bias ? 3 : 2; }
 
 }  // namespace lithe

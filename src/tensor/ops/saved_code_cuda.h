@@ -103,29 +103,50 @@ __device__ inline uint32_t four_bytes(uint32_t a, uint32_t b, uint32_t c, uint32
   return __byte_perm(__byte_perm(a, b, 0x0040), __byte_perm(c, d, 0x0040), 0x5410);
 }
 
+// The 4-bit codes nearest to kV numbers of a code's range, as nearest_code(), in one word. The sum
+// that rounds also moves codes from -8 to 0, so that they can be shifted and added as they are;
+// what they have in front of them, the number's exponent, is the same in all words.
+template <int kV>
+__device__ inline uint32_t nearest_nibbles(const float (&x)[kV], bool is_signed) {
+  constexpr uint32_t kFront = [] {
+    uint32_t sum = 0;
+    for (int j = 0; j < kV; ++j) {
+      sum += 0x4b400000u << (4 * j);  // 12582912, 1.5 * 2^23
+    }
+    return sum;
+  }();
+  const float shift = is_signed ? 12582920.0f : 12582912.0f;
+  uint32_t word = 0;
+#pragma unroll
+  for (int j = kV - 1; j >= 0; --j) {
+    word = word * 16 + __float_as_uint(x[j] + shift);
+  }
+  return (word - kFront) ^ (is_signed ? 0x88888888u : 0u);
+}
+
 // Stores the codes of kV neighbours from element `first` on.
 template <int kV>
 __device__ inline void store_codes(const CodeTo& c, const float (&v)[kV], float factor,
                                    int64_t first) {
-  uint32_t code[kV];
-#pragma unroll
-  for (int j = 0; j < kV; ++j) {
-    code[j] = code_at(c, v[j], factor);
-  }
   if (c.bits == 8) {
+    uint32_t code[kV];
     uint32_t word[2] = {};
+#pragma unroll
+    for (int j = 0; j < kV; ++j) {
+      code[j] = code_at(c, v[j], factor);
+    }
 #pragma unroll
     for (int j = 0; j < kV; j += 4) {
       word[j / 4] = four_bytes(code[j], code[j + 1], code[j + 2], code[j + 3]);
     }
     store_bytes<kV>(c.codes + first, word[0], word[1]);
   } else {
-    uint32_t word = 0;
+    float scaled[kV];
 #pragma unroll
     for (int j = 0; j < kV; ++j) {
-      word |= (code[j] & 15u) << (4 * j);
+      scaled[j] = clamp_code(v[j] * factor, c.lowest, c.highest);
     }
-    store_bytes<kV / 2>(c.codes + first / 2, word, 0);
+    store_bytes<kV / 2>(c.codes + (first >> 1), nearest_nibbles(scaled, c.lowest < 0), 0);
   }
 }
 
@@ -210,8 +231,18 @@ __device__ inline float shifted_byte(uint32_t word, int j) {
   return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7440u + static_cast<uint32_t>(j))) -
          8388736.0f;
 }
+// A nibble stays where it is as far as a mantissa reaches: with the exponent of 2^(23 - 4 j), bit 4
+// j counts 1. In assembly: the compiler makes two instructions of two constants.
 __device__ inline float shifted_nibble(uint32_t word, int j) {
-  return __uint_as_float(((word >> (4 * j)) & 15u) | 0x4b000000u) - 8388616.0f;
+  if (j > 4) {
+    return shifted_nibble(word >> 12, j - 3);
+  }
+  const auto power = static_cast<uint32_t>(127 + 23 - 4 * j) << 23;
+  uint32_t bits;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;"
+      : "=r"(bits)
+      : "r"(word), "r"(15u << (4 * j)), "r"(power));  // word & mask | power
+  return __uint_as_float(bits) - (__uint_as_float(power) + 8.0f);
 }
 
 // Scale i as the word of memory that it lies in, and as a number: many are loaded before the first
