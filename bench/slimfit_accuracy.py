@@ -69,6 +69,7 @@ def methods(kind: str, layers: int, lr: str, ils_lr: list[str]) -> list[Method]:
         "ILS 0.90, no codecs": ils(0.9, "none"),
         "ILS 0.90, original codecs": ils(0.9, "slimfit_original"),
         "ILS 0.90, legacy momentum": (*ils(0.9), "freeze.legacy_momentum=true"),
+        "ILS 0.90, head in every step": (*ils(0.9), f'freeze.always=["{HEADS[kind]}"]'),
         "random 0.90": ils(0.9, schedule="random"),
     }
     return [

@@ -46,6 +46,9 @@ def timed(model: str, recipe: str, shape: tuple[str, ...]) -> list[Case]:
         "its 4 bits alone": ('codec.edges=["gelu_input:q2.1", "frozen_norm_input:int4/64"]',),
         "all int8": ('codec.edges=["any:int8/64"]',),
         "all int4": ('codec.edges=["any:int4/64"]',),
+        "codec recompute": ('codec.edges=["any:recompute"]',),
+        "codec offload": ('codec.edges=["any:offload"]',),
+        "8-bit state": ("optimizer.adamw.state=int8",),
     }
     cases = [
         Case(full, recipe, base),
