@@ -322,7 +322,7 @@ class Codec final : public Pass {
       return "is no output of fused attention; only attention's gradient does without";
     }
     if (normalizes) {
-      if (const std::string why = normalized_refusal(g, v); !why.empty()) {
+      if (std::string why = normalized_refusal(g, v); !why.empty()) {
         return why;
       }
     }
@@ -479,6 +479,7 @@ class Codec final : public Pass {
     });
     const std::vector<ValueId> on_host = emit_host_stores(g, values);
     std::vector<ValueId> needed;
+    needed.reserve(returns.size());
     for (const Return& r : returns) {
       needed.push_back(on_host[r.of]);
     }

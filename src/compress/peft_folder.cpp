@@ -141,7 +141,7 @@ void PeftFolder::read_names() {
   }
   const auto expect_pair = [&](const std::string& name, std::string_view from,
                                std::string_view to) {
-    const std::string layer = name.substr(0, name.size() - from.size());
+    std::string layer = name.substr(0, name.size() - from.size());
     if (!file_name_.contains(layer + std::string(to))) {
       throw FileError(kKey, "{}: '{}' is there and its '{}' is not", path_, name, to.substr(1));
     }
@@ -204,6 +204,7 @@ void write_peft_folder(const RunFiles& run, const fs::path& folder, const LoraCo
     return fmt::format("{}{}", kPrefix, name);
   };
   std::vector<NamedTensor> tensors;
+  tensors.reserve(parameters.size());
   for (const NamedParameter& p : parameters) {
     tensors.push_back({file_name(p.name), nn::to_file_layout(run.get(p.slot), p.layout)});
   }

@@ -14,7 +14,7 @@
 
 namespace lithe {
 
-using namespace saved_role;
+using namespace saved_role;  // NOLINT(google-build-using-namespace): constants, named as they are
 
 namespace {
 

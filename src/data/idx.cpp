@@ -111,7 +111,7 @@ Idx read_idx(const fs::path& path, int rank) {
 
 fs::path find_file(const fs::path& folder, const std::string& stem) {
   for (const char* extension : {"", ".gz"}) {
-    const fs::path path = folder / (stem + extension);
+    fs::path path = folder / (stem + extension);
     if (fs::is_regular_file(path)) {
       return path;
     }

@@ -28,12 +28,12 @@ struct Filter {
 double bilinear(double x) { return std::max(0.0, 1.0 - std::abs(x)); }
 
 double bicubic(double x) {
-  constexpr double a = -0.5;
+  constexpr double kA = -0.5;
   x = std::abs(x);
   if (x < 1.0) {
-    return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+    return ((kA + 2.0) * x - (kA + 3.0)) * x * x + 1.0;
   }
-  return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * a : 0.0;
+  return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * kA : 0.0;
 }
 
 Filter make_filter(int64_t from, int64_t to, Interpolation interpolation) {
@@ -48,8 +48,8 @@ Filter make_filter(int64_t from, int64_t to, Interpolation interpolation) {
   std::vector<double> exact(static_cast<size_t>(out.stride));
   for (int64_t i = 0; i < to; ++i) {
     const double center = (static_cast<double>(i) + 0.5) * scale;
-    const int64_t first = std::max<int64_t>(0, static_cast<int64_t>(center - support + 0.5));
-    const int64_t last = std::min(from, static_cast<int64_t>(center + support + 0.5));
+    const int64_t first = std::max<int64_t>(0, std::lround(center - support));
+    const int64_t last = std::min(from, std::lround(center + support));
     double sum = 0.0;
     for (int64_t x = first; x < last; ++x) {
       const double at = (static_cast<double>(x) - center + 0.5) * (1.0 / widening);

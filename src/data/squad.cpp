@@ -207,7 +207,7 @@ class SquadReader final : public JsonEvents {
   }
   void number(std::string_view, std::optional<int64_t> integer) override {
     if (wanted_ == kStart && integer) {
-      once(answer_start_, std::move(*integer));
+      once(answer_start_, *integer);
     } else {
       check_plain();
     }
@@ -215,7 +215,7 @@ class SquadReader final : public JsonEvents {
   }
   void boolean(bool value) override {
     if (wanted_ == kImpossible) {
-      once(impossible_, std::move(value));
+      once(impossible_, value);
     } else {
       check_plain();
     }
@@ -281,11 +281,11 @@ class SquadReader final : public JsonEvents {
     }
   }
   template <typename T>
-  void once(std::optional<T>& slot, T&& value) const {
+  void once(std::optional<T>& slot, T value) const {
     if (slot) {
       refuse("key \"{}\" appears twice; remove one", wanted_);
     }
-    slot.emplace(std::forward<T>(value));
+    slot.emplace(std::move(value));
   }
 
   void open_question() {

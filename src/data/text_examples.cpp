@@ -119,7 +119,7 @@ std::string lower(std::string_view text) {
 }
 
 const std::vector<GlueTask>& tasks() {
-  static const std::vector<GlueTask> all = [] {
+  static const std::vector<GlueTask> kTasks = [] {
     std::vector<GlueTask> out = {
         {"cola", "CoLA", "sentence", "", "label", {"unacceptable", "acceptable"}, {"matthews"}},
         {"mnli",
@@ -166,7 +166,7 @@ const std::vector<GlueTask>& tasks() {
     out[4].skip_malformed = true;
     return out;
   }();
-  return all;
+  return kTasks;
 }
 
 // Position of a column of a file without header, as the table names it.

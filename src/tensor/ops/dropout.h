@@ -1,6 +1,8 @@
 // Dropout that stores nothing: the mask is a pure function of (seed, step, key, element).
 #pragma once
 
+#include <cmath>
+
 #include "tensor/core/philox.h"
 #include "tensor/graph/gradient.h"
 
@@ -40,7 +42,7 @@ LITHE_HOST_DEVICE inline int64_t probability_blocks(int64_t keys) {
 // p as a threshold on `bits` bits, at least 1 for p > 0, and what kept elements are scaled by: the
 // inverse of the probability that the threshold stands for, so that the mean stays exact.
 LITHE_HOST_DEVICE inline uint32_t dropout_threshold(double p, int64_t bits = 16) {
-  const auto nearest = static_cast<uint32_t>(p * static_cast<double>(1u << bits) + 0.5);
+  const auto nearest = static_cast<uint32_t>(lround(p * static_cast<double>(1u << bits)));
   return p > 0 && nearest == 0 ? 1 : nearest;
 }
 LITHE_HOST_DEVICE inline double dropout_scale(double p, int64_t bits = 16) {
