@@ -27,7 +27,7 @@ bool is_name(std::string_view text) {
 // The variable's value, "" when it is unset or empty.
 std::string environment(const std::string& name, const std::string& where) {
   const char* value = std::getenv(name.c_str());
-  const std::string text = value ? value : "";
+  std::string text = value ? value : "";
   if (!is_utf8(text)) {
     throw UsageError("recipe", "{}: environment variable {} is not UTF-8", where, name);
   }

@@ -79,6 +79,7 @@ std::string string_text(std::string_view value) {
 template <typename T, typename Write>
 std::string list_text(const std::vector<T>& values, Write write) {
   std::vector<std::string> parts;
+  parts.reserve(values.size());
   for (const T& value : values) {
     parts.push_back(write(value));
   }

@@ -29,8 +29,11 @@ std::vector<double> axis_ticks(double low, double high, int about) {
   const double first = std::floor(low / step + 1e-9);
   const double last = std::ceil(high / step - 1e-9);
   std::vector<double> ticks;
-  for (double i = first; i <= last; ++i) {
-    ticks.push_back(i * step + 0.0);  // + 0.0 turns -0 into 0
+  const auto count = static_cast<size_t>(std::max(last - first + 1, 0.0));
+  ticks.reserve(count);
+  for (size_t i = 0; i < count; ++i) {
+    // + 0.0 turns -0 into 0.
+    ticks.push_back((first + static_cast<double>(i)) * step + 0.0);
   }
   return ticks;
 }

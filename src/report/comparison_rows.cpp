@@ -48,14 +48,16 @@ void add_numbers(std::vector<ComparisonRow>& rows, std::span<const ComparedRun> 
                  const std::function<std::string(const std::string&, double)>& format) {
   const size_t begin = rows.size();
   for (size_t r = 0; r < runs.size(); ++r) {
-    for (const auto& [key, value] : numbers(runs[r])) {
+    for (const auto& number : numbers(runs[r])) {
+      const std::string& key = number.first;
       const auto known =
           std::find_if(rows.begin() + static_cast<std::ptrdiff_t>(begin), rows.end(),
                        [&](const ComparisonRow& known_row) { return known_row.label == key; });
-      ComparisonRow& at = known != rows.end()
-                              ? *known
-                              : rows.emplace_back(key, std::vector<std::string>(runs.size(), "–"));
-      at.cells[r] = format(key, value);
+      const auto place = static_cast<size_t>(known - rows.begin());
+      if (known == rows.end()) {
+        rows.push_back({key, std::vector<std::string>(runs.size(), "–")});
+      }
+      rows[place].cells[r] = format(key, number.second);
     }
   }
 }
