@@ -137,6 +137,65 @@ TEST_CASE("attention's gradient reads int8 operands of 16 bits: same bits, no mo
   }
 }
 
+TEST_CASE("activations read codes with scales: same bits, no more memory") {
+  for (const bool bert : {true, false}) {
+    for (const std::string codec : {"int8/16", "int4/64", "int8/8"}) {
+      for (const DType compute : {DType::f32, DType::bf16}) {
+        CAPTURE(bert);
+        CAPTURE(codec);
+        CAPTURE(dtype_name(compute));
+        const Setting setting = grouped({"gelu_input:" + codec}, compute);
+        BlockPlan apart(bert, setting);
+        BlockPlan together(bert, fused(setting));
+        CHECK(count(*apart.graph, quantize_decode_op) == 1);
+        CHECK(count(*together.graph, quantize_decode_op) == 0);
+        CHECK(count(*together.graph, activation_grad_op) == 0);
+        CHECK(count(*together.graph, activation_codes_grad_op) == 1);
+        CHECK(saved_sizes(together) == saved_sizes(apart));
+        for (const DeviceKind device : {DeviceKind::cpu, DeviceKind::cuda}) {
+          CAPTURE(static_cast<int>(device));
+          CHECK(make_plan(*together.graph, device).live_peak_bytes <=
+                make_plan(*apart.graph, device).live_peak_bytes);
+        }
+        if (bert && compute == DType::bf16) {
+          continue;  // a layer's own activation, which no code leaves there, reads unrounded sums
+        }
+        const auto expected = run(apart);
+        const auto got = run(together);
+        REQUIRE(expected.size() == got.size());
+        for (const auto& [name, value] : expected) {
+          INFO(name);
+          REQUIRE(got.contains(name));
+          CHECK(same_bits(value, got.at(name)));
+        }
+      }
+    }
+    // Rows of 320 are no groups of 128.
+    const BlockPlan block(bert, fused(grouped({"gelu_input:int8/128"})));
+    CHECK(count(*block.graph, activation_codes_grad_op) == 0);
+  }
+}
+
+TEST_CASE("BERT-base on a GPU with all edges in int8: attention's output alone is decoded") {
+  constexpr int kLayers = 12;
+  Experiment experiment(
+      recipe::Recipe::load(fmt::format("{}/configs/bench/bert_base_qa.yaml", LITHE_SOURCE_DIR),
+                           train_options(),
+                           std::array{std::string("codec.edges=[\"any:int8/64\"]"),
+                                      std::string("train.compute=bf16"),
+                                      std::string("freeze.all_but=[\"*.bias\"]")}),
+      DeviceKind::cuda);
+  const Graph& g = *experiment.update_step().graph;
+  CHECK(count(g, activation_codes_op) == kLayers);
+  CHECK(count(g, activation_codes_grad_op) == kLayers);
+  CHECK(count(g, residual_norm_codes_op) == 2 * kLayers);
+  CHECK(count(g, residual_norm_codes_grad_op) == 2 * kLayers);
+  CHECK(count(g, attention_codes_grad_op) == kLayers);
+  // And the loss's logits.
+  CHECK(count(g, quantize_encode_op) == 4 * kLayers + 1);
+  CHECK(count(g, quantize_decode_op) == kLayers + 1);
+}
+
 TEST_CASE("fused codecs keep the same bytes and no more memory") {
   for (const bool bert : {true, false}) {
     for (const Setting& base :

@@ -65,16 +65,17 @@ void add_activation(std::vector<Case>& cases, const Shape& shape, Activation kin
 void add_activation_grad(std::vector<Case>& cases, const Shape& shape, Activation kind,
                          const Format& f, bool column_sum) {
   const Input input = {.shape = shape, .differentiable = false};
-  cases.push_back(
-      {.op = &activation_codes_grad_op,
-       .name = fmt::format("{} {} {}{}", activation_name(kind), shape, f.name,
-                           column_sum ? ", sums" : ""),
-       .inputs = {input, input},
-       .build = [kind, code = f.code.fixed, column_sum](Graph& g, Values in) -> Outputs {
-         const std::array<ValueId, 2> inputs = {in[0], fixed_point_encode(g, in[1], code)};
-         return outputs_of(g, g.emit_node(activation_codes_grad_op, inputs,
-                                          ActivationCodesGradAttrs{{kind, column_sum}, code}));
-       }});
+  cases.push_back({.op = &activation_codes_grad_op,
+                   .name = fmt::format("{} {} {}{}", activation_name(kind), shape, f.name,
+                                       column_sum ? ", sums" : ""),
+                   .inputs = {input, input},
+                   .build = [kind, code = f.code, column_sum](Graph& g, Values in) -> Outputs {
+                     std::vector<ValueId> inputs(static_cast<size_t>(1 + code.parts()), in[0]);
+                     emit_encode(g, in[1], code, std::span(inputs).subspan(1));
+                     return outputs_of(
+                         g, g.emit_node(activation_codes_grad_op, inputs,
+                                        ActivationCodesGradAttrs{{kind, column_sum}, code}));
+                   }});
 }
 
 // sum = y + dropout(y) or so, a multiple of y by a power of two.
@@ -136,7 +137,11 @@ void add_fused_codec_cases(std::vector<Case>& cases) {
       add_activation(cases, shape, Activation::gelu, f, {});
       add_activation(cases, shape, Activation::relu, fixed_formats()[0], f);
       add_activation(cases, shape, Activation::relu, f, f);
+      add_activation_grad(cases, shape, Activation::gelu, f, false);
+      add_activation_grad(cases, shape, Activation::gelu, f, true);
     }
+    // More rows than are on their way at once, and ranges of them.
+    add_activation_grad(cases, {517, 384}, Activation::gelu, f, true);
   }
   // More tiles than blocks on a GPU.
   add_activation(cases, {2111, 1041}, Activation::gelu, fixed_formats()[0], {});
@@ -147,6 +152,9 @@ void add_fused_codec_cases(std::vector<Case>& cases) {
     add_activation(cases, {3, 40}, kind, fixed_formats()[1], {});
     add_activation_grad(cases, {3, 40}, kind, fixed_formats()[0], false);
     add_activation_grad(cases, {130, 40}, kind, fixed_formats()[1], true);
+    add_activation_grad(cases, {130, 192}, kind, quantized_formats()[0], false);
+    add_activation_grad(cases, {130, 64}, kind, {quantized(8, 0, DType::f16), "int8/row"}, true);
+    add_activation_grad(cases, {130, 192}, kind, quantized_formats()[1], true);
   }
 
   const DropoutAttrs drops{.p = 0.3, .key = 5};

@@ -52,29 +52,50 @@ void add_passes(std::vector<Case>& cases) {
   }
 }
 
-// GELU and its gradient with the bias's, its input in 4 bits.
+// GELU and its gradient with the bias's, its input in 4 bits, or in codes with scales: by passes of
+// its own too.
 void add_activations(std::vector<Case>& cases) {
-  const FixedPointAttrs code{.integer = 2, .fraction = 1};
-  for (const bool backward : {false, true}) {
-    cases.push_back({&activation_codes_op,
-                     backward ? "large gelu q2.1 and gradient" : "large gelu q2.1",
-                     {exact(kWide), exact(kWide)},
-                     [backward, code](Graph& g, Values v) -> Outputs {
-                       const std::array<ValueId, 1> x = {v[0]};
-                       const SavedCode saved{.kind = SavedCode::Kind::fixed_point, .fixed = code};
-                       const NodeId n =
-                           g.emit_node(activation_codes_op, x,
-                                       ActivationCodesAttrs{Activation::gelu, saved, {}});
-                       Outputs out = {g.output(n, 0)};
-                       if (backward) {
-                         const std::array<ValueId, 2> in = {v[1], g.output(n, 1)};
-                         const NodeId grad =
-                             g.emit_node(activation_codes_grad_op, in,
-                                         ActivationCodesGradAttrs{{Activation::gelu, true}, code});
-                         out = {out[0], g.output(grad, 0), g.output(grad, 1)};
-                       }
-                       return out;
-                     }});
+  struct Format {
+    const char* name;
+    SavedCode code;
+  };
+  const Format formats[] = {
+      {"q2.1", {.kind = SavedCode::Kind::fixed_point, .fixed = {.integer = 2, .fraction = 1}}},
+      {"int8/64", {.kind = SavedCode::Kind::quantized}},
+      {"int4/64", {.kind = SavedCode::Kind::quantized, .bits = 4}}};
+  for (const auto& [name, code] : formats) {
+    for (const char* part : {"", " and gradient", " and gradient, decoded"}) {
+      const bool backward = *part != 0;
+      const bool apart = std::string_view(part).ends_with("decoded");
+      if (apart && code.kind == SavedCode::Kind::fixed_point) {
+        continue;
+      }
+      cases.push_back(
+          {&activation_codes_op,
+           fmt::format("large gelu {}{}", name, part),
+           {exact(kWide), exact(kWide)},
+           [=](Graph& g, Values v) -> Outputs {
+             const std::array<ValueId, 1> x = {v[0]};
+             const NodeId n = g.emit_node(activation_codes_op, x,
+                                          ActivationCodesAttrs{Activation::gelu, code, {}});
+             Outputs out = {g.output(n, 0)};
+             if (!backward) {
+               return out;
+             }
+             const ActivationAttrs grad{Activation::gelu, true};
+             std::vector<ValueId> in = {v[1]};
+             in.insert(in.end(), g.outputs(n).begin() + 1, g.outputs(n).end());
+             NodeId made = kNoNode;
+             if (apart) {
+               in = {v[1], emit_decode(g, std::span(in).subspan(1), code, g.dtype(v[1]))};
+               made = g.emit_node(activation_grad_op, in, grad);
+             } else {
+               made =
+                   g.emit_node(activation_codes_grad_op, in, ActivationCodesGradAttrs{grad, code});
+             }
+             return {out[0], g.output(made, 0), g.output(made, 1)};
+           }});
+    }
   }
   cases.push_back({&activation_grad_op,
                    "large gelu and gradient, exact",

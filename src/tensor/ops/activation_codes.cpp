@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "tensor/ops/activation_codes_workspace.h"
 
@@ -38,10 +39,13 @@ double flops(const Graph& g, NodeId n) {
 }
 
 void infer_grad(InferContext& c) {
-  c.expect_inputs(2);
-  c.expect_floating(0);
   const auto attrs = c.attr<ActivationCodesGradAttrs>();
-  expect_code(c, {.kind = SavedCode::Kind::fixed_point, .fixed = attrs.code}, 1, -1);
+  if (attrs.code.kind == SavedCode::Kind::none) {
+    c.fail("the code of what the activation keeps is wanted");
+  }
+  c.expect_inputs(1 + attrs.code.parts());
+  c.expect_floating(0);
+  expect_code(c, attrs.code, 1, 2);
   c.output(c.dtype(0), c.shape(0));
   if (attrs.grad.column_sum) {
     if (c.shape(0).rank() < 1) {
@@ -54,7 +58,8 @@ void infer_grad(InferContext& c) {
 void define_grad(Graph& g, NodeId n, std::span<ValueId> outputs) {
   const auto attrs = g.attr<ActivationCodesGradAttrs>(n);
   const ValueId dy = g.in(n, 0);
-  const ValueId kept = fixed_point_decode(g, g.in(n, 1), attrs.code, g.dtype(dy));
+  const std::vector<ValueId> inputs(g.inputs(n).begin(), g.inputs(n).end());
+  const ValueId kept = emit_decode(g, std::span(inputs).subspan(1), attrs.code, g.dtype(dy));
   const NodeId grad = g.emit_node(activation_grad_op, std::array{dy, kept}, attrs.grad);
   for (int i = 0; i < g.node(grad).output_count; ++i) {
     outputs[static_cast<size_t>(i)] = g.output(grad, i);

@@ -14,12 +14,12 @@ struct ActivationCodesAttrs {
   SavedCode x = {};
   SavedCode y = {};
 };
-// Backward (dy, codes) -> dx as activation_grad, from the fixed-point codes of what it keeps; where
-// column_sum is set also the sum of dx over all leading dimensions. Definition: fixed_point_decode,
-// activation_grad.
+// Backward (dy, codes[, scales]) -> dx as activation_grad, from the code of what it keeps; where
+// column_sum is set also the sum of dx over all leading dimensions. Definition: fixed_point_decode
+// or quantize_decode, activation_grad. Groups are as is_in_lanes() wants them.
 struct ActivationCodesGradAttrs {
   ActivationAttrs grad = {};
-  FixedPointAttrs code = {};
+  SavedCode code = {};
 };
 
 extern const OpDef activation_codes_op, activation_codes_grad_op;

@@ -19,22 +19,30 @@ void activation_codes_cpu(const KernelArgs& args) {
 
 void activation_codes_grad_cpu(const KernelArgs& args) {
   const auto attrs = args.attr<ActivationCodesGradAttrs>();
-  const SavedCode code = {.kind = SavedCode::Kind::fixed_point, .fixed = attrs.code};
   const Attrs grad = ActivationAttrs{attrs.grad.kind};
   const TensorRef& dy = args.in[0];
-  const int64_t bits = fixed_point_grid(attrs.code).bits;
+  const bool scaled = attrs.code.kind == SavedCode::Kind::quantized;
+  // A range is whole groups, a row each, so that threads share it.
+  SavedCode code = attrs.code;
+  if (scaled) {
+    code.group = static_cast<int32_t>(QuantizeLayout(dy.shape, code.quantize()).group);
+  }
   auto* decoded =
       static_cast<std::byte*>(args.workspace) + column_sum_bytes(attrs, dy.shape, dy.dtype);
   for (int64_t first = 0; first < dy.numel(); first += kDecodedAtOnce) {
-    const Shape shape = {std::min(dy.numel() - first, kDecodedAtOnce)};
-    const auto range = [&](const TensorRef& of, int64_t bits_of_element) {
-      return TensorRef{of.as<std::byte>() + first * bits_of_element / 8, of.dtype, shape};
+    const int64_t count = std::min(dy.numel() - first, kDecodedAtOnce);
+    const Shape shape = scaled ? Shape{count / code.group, code.group} : Shape{count};
+    // Elements from `at` on.
+    const auto range = [](const TensorRef& of, int64_t at, const Shape& as) {
+      return TensorRef{of.as<std::byte>() + at * dtype_bits(of.dtype) / 8, of.dtype, as};
     };
-    const TensorRef codes = range(args.in[1], bits);
-    const std::array<TensorRef, 2> in = {range(dy, dtype_bits(dy.dtype)),
-                                         {decoded, dy.dtype, shape}};
-    const TensorRef dx = range(args.out[0], dtype_bits(dy.dtype));
-    decode_saved_cpu(args, code, {&codes, 1}, in[1]);
+    std::array<TensorRef, 2> parts = {range(args.in[1], first, shape)};
+    if (scaled) {
+      parts[1] = range(args.in[2], first / code.group, {count / code.group, 1});
+    }
+    const std::array<TensorRef, 2> in = {range(dy, first, shape), {decoded, dy.dtype, shape}};
+    const TensorRef dx = range(args.out[0], first, shape);
+    decode_saved_cpu(args, code, std::span(parts).first(static_cast<size_t>(code.parts())), in[1]);
     activation_grad_cpu({.op = args.op, .in = in, .out = {&dx, 1}, .attrs = &grad});
   }
   if (attrs.grad.column_sum) {

@@ -232,13 +232,16 @@ class CodecFusion {
   }
 
   bool fuse_activation_grad(NodeId n) {
-    const NodeId decoding = sole_decoding(g_.in(n, 1), fixed_point_decode_op);
+    NodeId decoding = sole_decoding(g_.in(n, 1), fixed_point_decode_op);
     if (decoding == kNoNode) {
+      decoding = sole_decoding(g_.in(n, 1), quantize_decode_op);
+    }
+    if (decoding == kNoNode || !is_in_lanes(code_of(g_, decoding), g_.shape(g_.in(n, 1)))) {
       return false;
     }
-    const ActivationCodesGradAttrs attrs{g_.attr<ActivationAttrs>(n),
-                                         g_.attr<FixedPointAttrs>(decoding)};
-    const std::array<ValueId, 2> inputs = {g_.in(n, 0), g_.in(decoding, 0)};
+    const ActivationCodesGradAttrs attrs{g_.attr<ActivationAttrs>(n), code_of(g_, decoding)};
+    std::vector<ValueId> inputs = {g_.in(n, 0)};
+    inputs.insert(inputs.end(), g_.inputs(decoding).begin(), g_.inputs(decoding).end());
     return replace_all(n, {&decoding, 1}, g_.emit_node(activation_codes_grad_op, inputs, attrs));
   }
 

@@ -10,9 +10,10 @@ namespace lithe {
 //   linear with an activation, and codes of its pre-activation or output
 //       -> linear, activation_codes (y takes the place of the pre-activation)
 //   activation, and codes of x or y          -> activation_codes
-//   activation_grad of fixed-point codes     -> activation_codes_grad
-//   residual_norm, and codes of its sum      -> residual_norm_codes, without a sum that nobody
-//   reads residual_norm_grad, layer_norm_dx of such codes -> residual_norm_codes_grad
+//   activation_grad of codes                 -> activation_codes_grad
+//   residual_norm, and codes of its sum      -> residual_norm_codes, with its sum where it is read
+//   residual_norm_grad or layer_norm_dx of such codes
+//       -> residual_norm_codes_grad
 //   attention_grad of int8 codes of q, k and v, where CUDA's kernel takes them
 //       -> attention_codes_grad
 // `gradients` are followed to where they are then. Returns how many nodes were replaced by fused

@@ -16,7 +16,7 @@ void broadcast_to_cuda(const KernelArgs& args);
 // activation_cuda.cu
 void activation_cuda(const KernelArgs& args);
 void activation_grad_cuda(const KernelArgs& args);
-// activation_codes_cuda.cu
+// activation_codes_cuda.cu, activation_codes_grad_cuda.cu
 void activation_codes_cuda(const KernelArgs& args);
 void activation_codes_grad_cuda(const KernelArgs& args);
 

@@ -248,7 +248,7 @@ __device__ inline float shifted_nibble(uint32_t word, int j) {
 // Scale i as the word of memory that it lies in, and as a number: many are loaded before the first
 // is used, and one load whatever their type.
 __device__ inline const uint32_t* scale_word(const void* scales, DType type, int64_t i) {
-  return static_cast<const uint32_t*>(scales) + (type == DType::f32 ? i : i / 2);
+  return static_cast<const uint32_t*>(scales) + (i >> (type == DType::f32 ? 0 : 1));
 }
 __device__ inline float scale_number(uint32_t word, DType type, int64_t i) {
   const uint32_t bits = word >> (16 * (static_cast<uint32_t>(i) & 1u)) & 0xffffu;
