@@ -13,6 +13,8 @@ namespace lithe {
 //   activation_grad of fixed-point codes     -> activation_codes_grad
 //   residual_norm, and codes of its sum      -> residual_norm_codes, without a sum that nobody
 //   reads residual_norm_grad, layer_norm_dx of such codes -> residual_norm_codes_grad
+//   attention, and int8 codes of q, k and v alike, where CUDA's kernel makes them
+//       -> attention_codes
 //   attention_grad of int8 codes of q, k and v, where CUDA's kernel takes them
 //       -> attention_codes_grad
 // `gradients` are followed to where they are then. Returns how many nodes were replaced by fused
