@@ -96,7 +96,7 @@ int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
   const bool has_out = g.in(n, kAttentionGradOutput) != kNoValue;
   const int64_t own = attention_grad_workspace(attrs.grad, q, k, dtype, has_out, device);
   if (device == DeviceKind::cuda &&
-      is_attended_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
+      is_differentiated_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
     return own;
   }
   return checked_add(own, decoded_bytes(dtype, q) + 2 * decoded_bytes(dtype, k));
@@ -108,6 +108,13 @@ bool is_attended_in_codes(const SavedCode& code, DType dtype, const Shape& q, do
   return code.kind == SavedCode::Kind::quantized && code.bits == 8 && code.scale == dtype &&
          attention_blocks::on_tensor_cores(dtype, q[3], scale) &&
          attention_blocks::on_warpgroups(dtype, q[3]);
+}
+
+bool is_differentiated_in_codes(const SavedCode& code, DType dtype, const Shape& q, double scale) {
+  const bool is_single = code.kind == SavedCode::Kind::quantized && code.bits == 8 &&
+                         dtype == DType::f32 && q[3] <= attention_blocks::kMostCodedSingleDim &&
+                         attention_blocks::on_tensor_cores(dtype, q[3], scale);
+  return is_single || is_attended_in_codes(code, dtype, q, scale);
 }
 
 const OpDef attention_codes_op = {.name = "attention_codes",

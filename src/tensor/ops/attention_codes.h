@@ -25,9 +25,11 @@ struct AttentionCodesGradAttrs {
 
 extern const OpDef attention_codes_op, attention_codes_grad_op;
 
-// Whether CUDA's kernels make and take codes of operands of this type and shape themselves; others
-// are coded by kernels of their own, and decoded ahead, into the workspace.
+// Whether CUDA's kernels of the forward pass, or of the backward pass, make or take codes of
+// operands of this type and shape themselves; others are coded by kernels of their own, or decoded
+// ahead, into the workspace.
 bool is_attended_in_codes(const SavedCode& code, DType dtype, const Shape& q, double scale);
+bool is_differentiated_in_codes(const SavedCode& code, DType dtype, const Shape& q, double scale);
 
 void attention_codes_cpu(const KernelArgs& args);
 void attention_codes_grad_cpu(const KernelArgs& args);

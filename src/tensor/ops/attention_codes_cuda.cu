@@ -1,5 +1,7 @@
 // Attention with codes of its operands, and its backward pass from them: the kernels on warpgroups
-// code what lies in shared memory and decode on the way there, for others it is done apart.
+// code what lies in shared memory and decode on the way there, as those of fp32 do; for others it
+// is done apart.
+#include "tensor/ops/attention_coded_rows_cuda.h"
 #include "tensor/ops/attention_codes.h"
 #include "tensor/ops/attention_codes_workspace.h"
 #include "tensor/ops/attention_warpgroup_backward_cuda.h"
@@ -79,7 +81,7 @@ void attention_codes_grad_cuda(const KernelArgs& args) {
   const auto attrs = args.attr<AttentionCodesGradAttrs>();
   const Shape& q = args.in[0].shape;
   const DType dtype = args.in[5].dtype;
-  if (!is_attended_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
+  if (!is_differentiated_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
     decode_ahead(args, attrs.code);
     return;
   }
@@ -98,7 +100,12 @@ void attention_codes_grad_cuda(const KernelArgs& args) {
     };
     launch_warpgroup_backward(call, geometry, operand(0), operand(1), operand(2));
   };
-  if (dtype == DType::bf16) {
+  if (dtype == DType::f32) {
+    const auto rows = [&](size_t i) {
+      return CodedRows{device::code_from(attrs.code, args.in[i], args.in[8 + i])};
+    };
+    backward_single(call, geometry, args.numerics.tf32, rows(0), rows(1), rows(2));
+  } else if (dtype == DType::bf16) {
     launch.template operator()<bf16>();
   } else {
     launch.template operator()<f16>();

@@ -50,8 +50,9 @@ bool is_same(const SavedCode& a, const SavedCode& b) {
 
 class CodecFusion {
  public:
-  explicit CodecFusion(Graph& g)
+  CodecFusion(Graph& g, DeviceKind device)
       : g_(g),
+        attends_in_codes_(device != DeviceKind::cpu),
         readers_(static_cast<size_t>(g.value_count()), 0),
         encoding_(readers_.size(), kNoNode),
         to_(readers_.size(), kNoValue),
@@ -107,7 +108,7 @@ class CodecFusion {
       return fuse_norm_grad(n);
     }
     if (op == &attention_grad_op) {
-      return fuse_attention_grad(n);
+      return attends_in_codes_ && fuse_attention_grad(n);
     }
     if (g_.node(n).phase != Phase::forward) {
       return false;  // computed again: what it reads or makes was coded long before
@@ -120,7 +121,7 @@ class CodecFusion {
       return fuse_norm(n);
     }
     if (op == &attention_op) {
-      return fuse_attention(n);
+      return attends_in_codes_ && fuse_attention(n);
     }
     const Activation kind = activation_of(op);
     return kind != Activation::none && fuse_activation(n, kind);
@@ -334,7 +335,7 @@ class CodecFusion {
         return false;
       }
     }
-    if (!is_attended_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
+    if (!is_differentiated_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
       return false;
     }
     for (size_t i = 0; i < decoding.size(); ++i) {
@@ -358,6 +359,7 @@ class CodecFusion {
   }
 
   Graph& g_;
+  bool attends_in_codes_;
   std::vector<int> readers_;      // of each value
   std::vector<NodeId> encoding_;  // of each value
   std::vector<ValueId> to_;
@@ -366,8 +368,8 @@ class CodecFusion {
 
 }  // namespace
 
-int fuse_codecs(Graph& graph, std::span<ParameterGradient> gradients) {
-  return CodecFusion(graph).run(gradients);
+int fuse_codecs(Graph& graph, std::span<ParameterGradient> gradients, DeviceKind device) {
+  return CodecFusion(graph, device).run(gradients);
 }
 
 }  // namespace lithe
