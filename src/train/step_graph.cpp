@@ -102,7 +102,7 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
       step.passes = c.passes.apply_graph({&c.model, &c.slots, &g}, &step.preview);
     }
     if (options.fuse) {
-      fuse_codecs(g, built.gradients);
+      fuse_codecs(g, built.gradients, c.device);
       fuse_sums(g);
     }
   }

@@ -98,13 +98,15 @@ TEST_CASE("norms keep codes of whole groups, and no sum that only backward reads
   }
 }
 
-TEST_CASE("operands that share a scale between heads stay decoded ahead") {
+TEST_CASE("operands that share a scale between heads stay coded and decoded apart") {
   Setting setting = grouped({"attention:int8/16"}, DType::bf16);
   setting.hidden = 32;  // a group is two of these heads
-  CHECK(count(*BlockPlan(true, fused(setting)).graph, attention_codes_grad_op) == 0);
+  const BlockPlan block(true, fused(setting));
+  CHECK(count(*block.graph, attention_codes_op) == 0);
+  CHECK(count(*block.graph, attention_codes_grad_op) == 0);
 }
 
-TEST_CASE("attention's gradient reads int8 operands of 16 bits: same bits, no more memory") {
+TEST_CASE("attention codes operands, its gradient reads the codes: same bits, no more memory") {
   for (const bool bert : {true, false}) {
     for (const DType compute : {DType::bf16, DType::f16, DType::f32}) {
       CAPTURE(bert);
@@ -116,7 +118,10 @@ TEST_CASE("attention's gradient reads int8 operands of 16 bits: same bits, no mo
       BlockPlan apart(bert, setting);
       BlockPlan together(bert, fused(setting));
       // Scales are bf16.
-      const bool reads = compute == DType::bf16;
+      const bool makes = compute == DType::bf16;
+      const bool reads = compute != DType::f16;
+      CHECK(count(*together.graph, attention_codes_op) == (makes ? 1 : 0));
+      CHECK(count(*together.graph, quantize_encode_op) == (makes ? 0 : 3));
       CHECK(count(*together.graph, attention_codes_grad_op) == (reads ? 1 : 0));
       CHECK(count(*together.graph, quantize_decode_op) == (reads ? 0 : 3));
       CHECK(saved_sizes(together) == saved_sizes(apart));
@@ -263,17 +268,11 @@ TEST_CASE("BERT-base on a GPU: every GELU and norm of the preset slimfit codes o
       CHECK_FALSE(g.attr<ResidualNormCodesAttrs>(n).sum);
     }
   }
-  // Attention: query, key and value in one launch; its gradient reads the codes, and no output.
-  CHECK(count(g, quantize_encode_op) == 3 * kLayers);
+  // Attention makes the codes of query, key and value; its gradient reads them, and no output.
+  CHECK(count(g, attention_codes_op) == kLayers);
+  CHECK(count(g, quantize_encode_op) == 0);
   CHECK(count(g, quantize_decode_op) == 0);
   CHECK(count(g, attention_codes_grad_op) == kLayers);
-  int groups = 0;
-  const std::vector<int32_t>& ends = step.plan.group_end;
-  for (size_t p = 0; p < ends.size(); p = static_cast<size_t>(ends[p])) {
-    const OpDef* op = g.node(step.plan.order[p]).op;
-    groups += op == &quantize_encode_op ? 1 : 0;
-  }
-  CHECK(groups == kLayers);
 }
 
 TEST_CASE("decodings of attention's operands are neighbours, and so are encodings") {

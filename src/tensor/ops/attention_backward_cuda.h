@@ -7,12 +7,14 @@
 
 namespace lithe::attention_cuda_kernels {
 
-template <typename T>
+// Rows: PlainRows or CodedRows.
+template <typename Rows>
 struct BackwardParams {
+  using T = typename Rows::T;
   Geometry geometry;
-  const T* q = nullptr;
-  const T* k = nullptr;
-  const T* v = nullptr;
+  Rows q{};
+  Rows k{};
+  Rows v{};
   const T* dout = nullptr;
   AttentionGradients<T> to{};
   const float2* statistics = nullptr;  // [B, N, query_blocks * queries of a tile]
@@ -78,8 +80,9 @@ struct QueryGradientTile {
 };
 
 // Calls with kKeyGradient give dk and dq, those with kValueGradient dv.
-template <typename Product, int kDim_, bool kKeyGradient, bool kValueGradient>
+template <typename Product, int kDim_, bool kKeyGradient, bool kValueGradient, typename Rows_>
 struct BackwardKernel {
+  using Rows = Rows_;
   using T = typename Product::Element;
   static constexpr int kDim = kDim_;
   static constexpr auto kBlock = attention_blocks::backward_block(sizeof(T), kDim);
@@ -102,7 +105,7 @@ struct BackwardKernel {
   using Scores = float[kQueries / 8][4];
   using Sums = float[kDim / 8][4];
 
-  const BackwardParams<T>& p;
+  const BackwardParams<Rows>& p;
   const Geometry& geo = p.geometry;
   int64_t b = 0;
   int kv_head = 0;
@@ -148,7 +151,7 @@ struct BackwardKernel {
     const int64_t at = geo.query_at(b, first, step.head);
     const int64_t stride = int64_t{geo.heads} * geo.dim;
     const int rows = geo.queries - first;
-    copy_tile<kQueries, kDim, kThreads>(stage(i), p.q + at, stride, rows, geo.dim);
+    p.q.template copy<kQueries, kDim, kThreads>(stage(i), at, stride, rows, geo.dim);
     copy_tile<kQueries, kDim, kThreads>(stage(i) + kQueries * kLd, p.dout + at, stride, rows,
                                         geo.dim);
     constexpr int kChunk = 16 / sizeof(float2);
@@ -158,6 +161,12 @@ struct BackwardKernel {
       device::copy_async(statistics(i) + threadIdx.x * kChunk,
                          p.statistics + from + threadIdx.x * kChunk, true);
     }
+  }
+
+  __device__ void decode_queries(const Step& step, int i) const {
+    p.q.template decode<kQueries, kDim, kThreads>(
+        stage(i), geo.query_at(b, step.query_block * kQueries, step.head),
+        int64_t{geo.heads} * geo.dim);
   }
 
   // Which keys of the block are visible to any query.
@@ -307,8 +316,9 @@ struct BackwardKernel {
     const bool wants_dk = kKeyGradient && p.to.dk != nullptr;
     const bool wants_dv = kValueGradient && p.to.dv != nullptr;
     __syncthreads();  // the block before has been read
-    copy_tile<kKeys, kDim, kThreads>(keys(), p.k + at, stride, geo.keys - first_key, geo.dim);
-    copy_tile<kKeys, kDim, kThreads>(values(), p.v + at, stride, geo.keys - first_key, geo.dim);
+    const int key_rows = geo.keys - first_key;
+    p.k.template copy<kKeys, kDim, kThreads>(keys(), at, stride, key_rows, geo.dim);
+    p.v.template copy<kKeys, kDim, kThreads>(values(), at, stride, key_rows, geo.dim);
     Step next{kv_head * geo.group(), first_block};
     if (steps > 0) {
       copy_queries(next, 0);
@@ -320,6 +330,11 @@ struct BackwardKernel {
       store_gradients(zeros);
     }
     device::copy_async_wait_all();
+    p.k.template decode<kKeys, kDim, kThreads>(keys(), at, stride);
+    p.v.template decode<kKeys, kDim, kThreads>(values(), at, stride);
+    if (steps > 0) {
+      decode_queries(next, 0);
+    }
     __syncthreads();
 
     const T* const own_keys = keys() + warp() * 16 * kLd;
@@ -403,6 +418,9 @@ struct BackwardKernel {
         }
       }
       device::copy_async_wait_all();
+      if (i + 1 < steps) {
+        decode_queries(next, i + 1);
+      }
       __syncthreads();
     }
 
@@ -447,7 +465,7 @@ struct BackwardKernel {
 
 template <typename Kernel>
 __global__ void __launch_bounds__(Kernel::kThreads, 1)
-    backward_kernel(const BackwardParams<typename Kernel::T> params) {
+    backward_kernel(const BackwardParams<typename Kernel::Rows> params) {
   Kernel{params}.run();
 }
 

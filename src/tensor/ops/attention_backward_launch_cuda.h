@@ -81,11 +81,11 @@ void launch_statistics(const KernelArgs& args, const Geometry& geometry, float2*
 }
 
 // dq from the parts' sums; a block a tile of queries of one head.
-template <typename Product, int kDim>
+template <typename Product, int kDim, typename Rows>
 __global__ void __launch_bounds__(QueryGradientTile<Product, kDim>::kThreads)
-    join_kernel(const BackwardParams<typename Product::Element> p) {
+    join_kernel(const BackwardParams<Rows> p) {
   using Tile = QueryGradientTile<Product, kDim>;
-  using Backward = BackwardKernel<Product, kDim, true, true>;
+  using Backward = BackwardKernel<Product, kDim, true, true, Rows>;
   const Geometry& geo = p.geometry;
   const int query_block = static_cast<int>(blockIdx.x) % p.query_blocks;
   const int head = static_cast<int>(blockIdx.x) / p.query_blocks % geo.heads;
@@ -112,12 +112,11 @@ __global__ void __launch_bounds__(QueryGradientTile<Product, kDim>::kThreads)
               geo.queries - first, geo.dim, static_cast<float>(geo.scale));
 }
 
-template <typename Product, int kDim>
-void launch_backward_blocks(const KernelArgs& args,
-                            const BackwardParams<typename Product::Element>& params,
+template <typename Product, int kDim, typename Rows>
+void launch_backward_blocks(const KernelArgs& args, const BackwardParams<Rows>& params,
                             unsigned blocks) {
   const auto launch = [&]<bool kKeyGradient, bool kValueGradient>() {
-    using Kernel = BackwardKernel<Product, kDim, kKeyGradient, kValueGradient>;
+    using Kernel = BackwardKernel<Product, kDim, kKeyGradient, kValueGradient, Rows>;
     static_assert(Kernel::kSharedBytes <= 227 * 1024);
     device::launch_shared(args, backward_kernel<Kernel>, blocks, Kernel::kThreads,
                           Kernel::kSharedBytes, params);
@@ -135,23 +134,25 @@ void launch_backward_blocks(const KernelArgs& args,
   }
 }
 
-template <typename Product>
-void launch_backward(const KernelArgs& args, const Geometry& geometry) {
+// Shapes and the log-sum-exp's and later inputs are attention_grad's.
+template <typename Product, typename Rows>
+void launch_backward(const KernelArgs& args, const Geometry& geometry, const Rows& q, const Rows& k,
+                     const Rows& v) {
   using T = typename Product::Element;
   const auto attrs = args.attr<AttentionGradAttrs>();
-  const attention_blocks::BackwardSplit split(args.in[0].shape, args.in[1].shape, args.in[0].dtype,
+  const attention_blocks::BackwardSplit split(args.in[0].shape, args.in[1].shape, args.in[5].dtype,
                                               attrs.dq);
   device::expect_workspace(args, split.workspace_bytes());
-  BackwardParams<T> params{.geometry = geometry,
-                           .q = args.in[0].as<const T>(),
-                           .k = args.in[1].as<const T>(),
-                           .v = args.in[2].as<const T>(),
-                           .dout = args.in[5].as<const T>(),
-                           .to = AttentionGradients<T>(args),
-                           .query_blocks = static_cast<int>(split.query_blocks),
-                           .key_blocks = static_cast<int>(split.key_blocks),
-                           .parts = static_cast<int>(split.parts),
-                           .tasks = static_cast<int>(split.tasks)};
+  BackwardParams<Rows> params{.geometry = geometry,
+                              .q = q,
+                              .k = k,
+                              .v = v,
+                              .dout = args.in[5].as<const T>(),
+                              .to = AttentionGradients<T>(args),
+                              .query_blocks = static_cast<int>(split.query_blocks),
+                              .key_blocks = static_cast<int>(split.key_blocks),
+                              .parts = static_cast<int>(split.parts),
+                              .tasks = static_cast<int>(split.tasks)};
   auto* const workspace = static_cast<float*>(args.workspace);
   params.statistics = reinterpret_cast<const float2*>(workspace);
   params.slots = reinterpret_cast<float4*>(workspace + split.statistics_floats);
@@ -162,15 +163,20 @@ void launch_backward(const KernelArgs& args, const Geometry& geometry) {
   if (!derives) {
     launch_statistics<T>(args, geometry, statistics, padded_queries);
   }
-  attention_blocks::dispatch_dim<sizeof(T)>(geometry.dim, [&]<int kDim>() {
+  const auto launch = [&]<int kDim>() {
     if (derives) {
-      launch_derived_statistics<Product, kDim>(args, geometry, statistics, padded_queries);
+      launch_derived_statistics<Product, kDim>(args, params, statistics, padded_queries);
     }
     launch_backward_blocks<Product, kDim>(args, params, device::blocks_for(split.blocks, 1));
     const int64_t tiles = split.batch * split.heads * split.query_blocks;
     if (params.to.dq != nullptr && split.parts > 1 && tiles > 0) {
-      device::launch_shared(args, join_kernel<Product, kDim>, device::blocks_for(tiles, 1),
+      device::launch_shared(args, join_kernel<Product, kDim, Rows>, device::blocks_for(tiles, 1),
                             split.block.threads(), 0, params);
+    }
+  };
+  attention_blocks::dispatch_dim<sizeof(T)>(geometry.dim, [&]<int kDim>() {
+    if constexpr (!Rows::kDecodes || kDim <= attention_blocks::kMostCodedSingleDim) {
+      launch.template operator()<kDim>();
     }
   });
 }

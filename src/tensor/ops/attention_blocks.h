@@ -18,6 +18,7 @@ inline constexpr int64_t kProcessors = 132;  // of an H100 or H200; any number i
 
 inline constexpr int kHalfDims[] = {32, 48, 64, 80, 96, 128, 160, 256};
 inline constexpr int kSingleDims[] = {32, 64, 128, 256};
+inline constexpr int kMostCodedSingleDim = 64;  // whose kernels decode int8 operands themselves
 
 // A block of queries meets tiles of keys; each warp has 16 * row_tiles queries of its own.
 struct ForwardBlock {

@@ -1,8 +1,11 @@
-// Attention's backward pass from codes: the kernels on warpgroups decode them on their way into
-// shared memory, for others they are decoded ahead.
+// Attention with codes of its operands, and its backward pass from them: the kernels on warpgroups
+// code what lies in shared memory and decode on the way there, as those of fp32 do; for others it
+// is done apart.
+#include "tensor/ops/attention_coded_rows_cuda.h"
 #include "tensor/ops/attention_codes.h"
 #include "tensor/ops/attention_codes_workspace.h"
 #include "tensor/ops/attention_warpgroup_backward_cuda.h"
+#include "tensor/ops/attention_warpgroup_forward_cuda.h"
 #include "tensor/ops/attention_warpgroup_operand_cuda.h"
 #include "tensor/ops/kernels_cuda.h"
 
@@ -10,6 +13,37 @@ namespace lithe {
 namespace {
 
 using namespace attention_cuda_kernels;
+
+template <typename T>
+void forward_with_codes(const KernelArgs& args, const AttentionCodesAttrs& attrs) {
+  CodingForwardParams<T> params{
+      warpgroup_forward_params<T>(args, geometry_of(args, attrs.attention, 3, 4))};
+  for (size_t i = 0; i < 3; ++i) {
+    const size_t first = kAttentionCodes + 2 * i;
+    const device::CodeTo to = device::code_to(attrs.code, args.out.subspan(first, 2));
+    params.codes[i] = to.codes;
+    params.scales[i] = static_cast<T*>(to.scales);
+    params.group_bits = to.group_bits;
+  }
+  launch_warpgroup_forward<T, true>(args, params);
+}
+
+void encode_apart(const KernelArgs& args, const AttentionCodesAttrs& attrs) {
+  const Attrs attention = attrs.attention;
+  KernelArgs call = args;
+  call.out = args.out.first(kAttentionCodes);
+  call.attrs = &attention;
+  attention_cuda(call);
+  const Attrs encoding = attrs.code.quantize();
+  std::array<KernelArgs, 3> calls;
+  for (size_t i = 0; i < 3; ++i) {
+    calls[i] = args;
+    calls[i].in = args.in.subspan(i, 1);
+    calls[i].out = args.out.subspan(kAttentionCodes + 2 * i, 2);
+    calls[i].attrs = &encoding;
+  }
+  quantize_encode_group_cuda(calls);
+}
 
 void decode_ahead(const KernelArgs& args, const SavedCode& code) {
   const DecodedAttention decoded(args);
@@ -29,11 +63,25 @@ void decode_ahead(const KernelArgs& args, const SavedCode& code) {
 
 }  // namespace
 
+void attention_codes_cuda(const KernelArgs& args) {
+  const auto attrs = args.attr<AttentionCodesAttrs>();
+  const Shape& q = args.in[0].shape;
+  const DType dtype = args.in[0].dtype;
+  // Without queries there may be keys to code.
+  if (q.numel() == 0 || !is_attended_in_codes(attrs.code, dtype, q, attrs.attention.scale)) {
+    encode_apart(args, attrs);
+  } else if (dtype == DType::bf16) {
+    forward_with_codes<bf16>(args, attrs);
+  } else {
+    forward_with_codes<f16>(args, attrs);
+  }
+}
+
 void attention_codes_grad_cuda(const KernelArgs& args) {
   const auto attrs = args.attr<AttentionCodesGradAttrs>();
   const Shape& q = args.in[0].shape;
   const DType dtype = args.in[5].dtype;
-  if (!is_attended_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
+  if (!is_differentiated_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
     decode_ahead(args, attrs.code);
     return;
   }
@@ -52,7 +100,12 @@ void attention_codes_grad_cuda(const KernelArgs& args) {
     };
     launch_warpgroup_backward(call, geometry, operand(0), operand(1), operand(2));
   };
-  if (dtype == DType::bf16) {
+  if (dtype == DType::f32) {
+    const auto rows = [&](size_t i) {
+      return CodedRows{device::code_from(attrs.code, args.in[i], args.in[8 + i])};
+    };
+    backward_single(call, geometry, args.numerics.tf32, rows(0), rows(1), rows(2));
+  } else if (dtype == DType::bf16) {
     launch.template operator()<bf16>();
   } else {
     launch.template operator()<f16>();

@@ -95,6 +95,21 @@ __device__ inline void copy_tile(T* tile, const T* from, int64_t stride, int row
   }
 }
 
+// q, k or v as it is, for the kernels with tiles of padded rows. Positions are elements.
+template <typename T_>
+struct PlainRows {
+  using T = T_;
+  static constexpr bool kDecodes = false;
+  const T* data = nullptr;
+
+  template <int kRows, int kDim, int kThreads>
+  __device__ void copy(T* tile, int64_t at, int64_t stride, int rows, int dim) const {
+    copy_tile<kRows, kDim, kThreads>(tile, data + at, stride, rows, dim);
+  }
+  template <int kRows, int kDim, int kThreads>
+  __device__ void decode(T*, int64_t, int64_t) const {}
+};
+
 // The first `rows` rows of a warp's part of a tile, back to memory.
 template <int kRows, int kDim, typename T>
 __device__ inline void store_tile(T* to, const T* tile, int64_t stride, int rows, int dim) {

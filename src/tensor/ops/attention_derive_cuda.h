@@ -2,16 +2,18 @@
 // sweep over the keys gives rowsum(P ∘ dP) / rowsum(P). Device-only.
 #pragma once
 
-#include "tensor/ops/attention_cuda.h"
+#include "tensor/ops/attention_backward_cuda.h"
 
 namespace lithe::attention_cuda_kernels {
 
-template <typename T>
+// Rows: PlainRows or CodedRows.
+template <typename Rows>
 struct DeriveParams {
+  using T = typename Rows::T;
   Geometry geometry;
-  const T* q = nullptr;
-  const T* k = nullptr;
-  const T* v = nullptr;
+  Rows q{};
+  Rows k{};
+  Rows v{};
   const T* dout = nullptr;
   const float* lse = nullptr;    // [B, N, T]
   float2* statistics = nullptr;  // [B, N, padded_queries], see statistics_kernel
@@ -19,8 +21,9 @@ struct DeriveParams {
 };
 
 // A block has some queries of one head, 16 a warp, and walks over tiles of keys.
-template <typename Product, int kDim_>
+template <typename Product, int kDim_, typename Rows_>
 struct DeriveKernel {
+  using Rows = Rows_;
   using T = typename Product::Element;
   static constexpr int kDim = kDim_;
   static constexpr int kWarps = sizeof(T) == 2 || kDim <= 128 ? 8 : 4;
@@ -35,7 +38,7 @@ struct DeriveKernel {
 
   using Scores = float[kKeys / 8][4];
 
-  const DeriveParams<T>& p;
+  const DeriveParams<Rows>& p;
   const Geometry& geo = p.geometry;
 
   // The warp's 16 rows by the transpose of a tile of keys or values.
@@ -70,11 +73,11 @@ struct DeriveKernel {
     const int kv_head = head / geo.group();
     const int64_t key_stride = int64_t{geo.kv_heads} * geo.dim;
     const int rows = geo.queries - first_row;
+    const int64_t query_at = geo.query_at(b, first_row, head);
+    const int64_t query_stride = int64_t{geo.heads} * geo.dim;
     if (rows > 0) {
-      const int64_t at = geo.query_at(b, first_row, head);
-      const int64_t stride = int64_t{geo.heads} * geo.dim;
-      copy_tile<kRows, kDim, kThreads>(queries, p.q + at, stride, rows, geo.dim);
-      copy_tile<kRows, kDim, kThreads>(dout, p.dout + at, stride, rows, geo.dim);
+      p.q.template copy<kRows, kDim, kThreads>(queries, query_at, query_stride, rows, geo.dim);
+      copy_tile<kRows, kDim, kThreads>(dout, p.dout + query_at, query_stride, rows, geo.dim);
     }
     float lse[2];
     int visible[2];
@@ -98,10 +101,16 @@ struct DeriveKernel {
       const int first = tile * kKeys;
       __syncthreads();  // the tile before has been read
       const int64_t at = geo.key_at(b, first, kv_head);
-      copy_tile<kKeys, kDim, kThreads>(keys, p.k + at, key_stride, geo.keys - first, geo.dim);
-      copy_tile<kKeys, kDim, kThreads>(values, p.v + at, key_stride, geo.keys - first, geo.dim);
+      const int key_rows = geo.keys - first;
+      p.k.template copy<kKeys, kDim, kThreads>(keys, at, key_stride, key_rows, geo.dim);
+      p.v.template copy<kKeys, kDim, kThreads>(values, at, key_stride, key_rows, geo.dim);
       const uint32_t seen = __ballot_sync(0xffffffffu, geo.sees(b, first + lane) != 0);
       device::copy_async_wait_all();
+      if (tile == 0) {
+        p.q.template decode<kRows, kDim, kThreads>(queries, query_at, query_stride);
+      }
+      p.k.template decode<kKeys, kDim, kThreads>(keys, at, key_stride);
+      p.v.template decode<kKeys, kDim, kThreads>(values, at, key_stride);
       __syncthreads();
       if (seen == 0 || first_row + warp * 16 >= geo.queries) {
         continue;  // alike in all lanes of the warp
@@ -148,23 +157,23 @@ struct DeriveKernel {
 
 template <typename Kernel>
 __global__ void __launch_bounds__(Kernel::kThreads)
-    derive_kernel(const DeriveParams<typename Kernel::T> params) {
+    derive_kernel(const DeriveParams<typename Kernel::Rows> params) {
   Kernel{params}.run();
 }
 
-template <typename Product, int kDim>
-void launch_derived_statistics(const KernelArgs& args, const Geometry& geometry, float2* statistics,
-                               int padded_queries) {
-  using T = typename Product::Element;
-  using Kernel = DeriveKernel<Product, kDim>;
-  const DeriveParams<T> params{.geometry = geometry,
-                               .q = args.in[0].as<const T>(),
-                               .k = args.in[1].as<const T>(),
-                               .v = args.in[2].as<const T>(),
-                               .dout = args.in[5].as<const T>(),
-                               .lse = args.in[4].as<const float>(),
-                               .statistics = statistics,
-                               .padded_queries = padded_queries};
+template <typename Product, int kDim, typename Rows>
+void launch_derived_statistics(const KernelArgs& args, const BackwardParams<Rows>& backward,
+                               float2* statistics, int padded_queries) {
+  using Kernel = DeriveKernel<Product, kDim, Rows>;
+  const Geometry& geometry = backward.geometry;
+  const DeriveParams<Rows> params{.geometry = geometry,
+                                  .q = backward.q,
+                                  .k = backward.k,
+                                  .v = backward.v,
+                                  .dout = backward.dout,
+                                  .lse = args.in[4].as<const float>(),
+                                  .statistics = statistics,
+                                  .padded_queries = padded_queries};
   const int64_t heads = args.in[0].shape[0] * geometry.heads;
   const int64_t blocks = heads * ((padded_queries + Kernel::kRows - 1) / Kernel::kRows);
   device::launch_shared(args, derive_kernel<Kernel>, device::blocks_for(blocks, 1),

@@ -11,7 +11,8 @@ void backward(const KernelArgs& args, const Geometry& geometry) {
     const auto operand = [&](size_t i) { return PlainOperand<T>{args.in[i].as<const T>()}; };
     launch_warpgroup_backward(args, geometry, operand(0), operand(1), operand(2));
   } else {
-    launch_backward<device::HalfProduct<T>>(args, geometry);
+    const auto rows = [&](size_t i) { return PlainRows<T>{args.in[i].as<const T>()}; };
+    launch_backward<device::HalfProduct<T>>(args, geometry, rows(0), rows(1), rows(2));
   }
 }
 

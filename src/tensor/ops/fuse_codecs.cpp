@@ -50,8 +50,9 @@ bool is_same(const SavedCode& a, const SavedCode& b) {
 
 class CodecFusion {
  public:
-  explicit CodecFusion(Graph& g)
+  CodecFusion(Graph& g, DeviceKind device)
       : g_(g),
+        attends_in_codes_(device != DeviceKind::cpu),
         readers_(static_cast<size_t>(g.value_count()), 0),
         encoding_(readers_.size(), kNoNode),
         to_(readers_.size(), kNoValue),
@@ -107,7 +108,7 @@ class CodecFusion {
       return fuse_norm_grad(n);
     }
     if (op == &attention_grad_op) {
-      return fuse_attention_grad(n);
+      return attends_in_codes_ && fuse_attention_grad(n);
     }
     if (g_.node(n).phase != Phase::forward) {
       return false;  // computed again: what it reads or makes was coded long before
@@ -118,6 +119,9 @@ class CodecFusion {
     }
     if (op == &residual_norm_op) {
       return fuse_norm(n);
+    }
+    if (op == &attention_op) {
+      return attends_in_codes_ && fuse_attention(n);
     }
     const Activation kind = activation_of(op);
     return kind != Activation::none && fuse_activation(n, kind);
@@ -216,6 +220,49 @@ class CodecFusion {
     return true;
   }
 
+  // How v is coded, itself or in another shape that it is a view of.
+  Encoding encoding_in_any_shape(ValueId v) const {
+    const Encoding found = encoding_of(v);
+    const NodeId made = g_.value(v).producer;
+    const bool is_view = made != kNoNode && g_.node(made).op == &reshape_op;
+    return found.node == kNoNode && is_view ? encoding_in_any_shape(g_.in(made, 0)) : found;
+  }
+
+  bool fuse_attention(NodeId n) {
+    const std::vector<ValueId> inputs(g_.inputs(n).begin(), g_.inputs(n).end());
+    AttentionCodesAttrs attrs{g_.attr<AttentionAttrs>(n), {}};
+    std::array<Encoding, 3> of;
+    for (size_t i = 0; i < of.size(); ++i) {
+      of[i] = encoding_in_any_shape(inputs[i]);
+      attrs.code = i == 0 ? of[i].code : attrs.code;
+      if (of[i].node == kNoNode || gone_of(of[i].node) || !is_same(of[i].code, attrs.code) ||
+          !has_whole_heads(attrs.code, g_.shape(g_.in(of[i].node, 0)), g_.shape(inputs[i]))) {
+        return false;
+      }
+    }
+    const bool shared =
+        of[0].node == of[1].node || of[0].node == of[2].node || of[1].node == of[2].node;
+    const ValueId q = inputs[0];
+    if (shared ||
+        !is_attended_in_codes(attrs.code, g_.dtype(q), g_.shape(q), attrs.attention.scale)) {
+      return false;
+    }
+    const NodeId made = g_.emit_node(attention_codes_op, inputs, attrs);
+    for (int i = 0; i < kAttentionCodes; ++i) {
+      replace(g_.output(n, i), g_.output(made, i));
+    }
+    erase(n);
+    for (size_t i = 0; i < of.size(); ++i) {
+      for (int part = 0; part < of[i].code.parts(); ++part) {
+        const ValueId from = g_.output(of[i].node, part);
+        const int output = kAttentionCodes + 2 * static_cast<int>(i) + part;
+        replace(from, reshape(g_, g_.output(made, output), g_.shape(from)));
+      }
+      erase(of[i].node);
+    }
+    return true;
+  }
+
   // Whether v is another shape of a value, for one reader alone.
   bool is_sole_view(ValueId v) const {
     const NodeId made = g_.value(v).producer;
@@ -291,7 +338,7 @@ class CodecFusion {
         return false;
       }
     }
-    if (!is_attended_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
+    if (!is_differentiated_in_codes(attrs.code, dtype, q, attrs.grad.forward.scale)) {
       return false;
     }
     for (size_t i = 0; i < decoding.size(); ++i) {
@@ -315,6 +362,7 @@ class CodecFusion {
   }
 
   Graph& g_;
+  bool attends_in_codes_;
   std::vector<int> readers_;      // of each value
   std::vector<NodeId> encoding_;  // of each value
   std::vector<ValueId> to_;
@@ -323,8 +371,8 @@ class CodecFusion {
 
 }  // namespace
 
-int fuse_codecs(Graph& graph, std::span<ParameterGradient> gradients) {
-  return CodecFusion(graph).run(gradients);
+int fuse_codecs(Graph& graph, std::span<ParameterGradient> gradients, DeviceKind device) {
+  return CodecFusion(graph, device).run(gradients);
 }
 
 }  // namespace lithe

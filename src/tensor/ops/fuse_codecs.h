@@ -14,10 +14,14 @@ namespace lithe {
 //   residual_norm, and codes of its sum      -> residual_norm_codes, with its sum where it is read
 //   residual_norm_grad or layer_norm_dx of such codes
 //       -> residual_norm_codes_grad
-//   attention_grad of int8 codes of q, k and v, where CUDA's kernel takes them
+//   attention, and int8 codes of q, k and v alike, where the device's kernel makes them
+//       -> attention_codes
+//   attention_grad of int8 codes of q, k and v, where the device's kernel takes them
 //       -> attention_codes_grad
+// The CPU's kernels of attention decode ahead, and would only hold on to the codes for longer.
 // `gradients` are followed to where they are then. Returns how many nodes were replaced by fused
 // ones.
-int fuse_codecs(Graph& graph, std::span<ParameterGradient> gradients = {});
+int fuse_codecs(Graph& graph, std::span<ParameterGradient> gradients = {},
+                DeviceKind device = DeviceKind::cuda);
 
 }  // namespace lithe
