@@ -91,7 +91,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--build", type=Path, default=ROOT / "build/bin")
     parser.add_argument("--out", type=Path, default=ROOT / "build/bench")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--cases", default="", help="only names that contain one of these, with |")
+    parser.add_argument("--cases", default="", help="only names that contain one of these, with |; a $ is the end of a name")
     parser.add_argument("--limit", type=float, default=600, help="start no run after so many seconds")
     return parser.parse_args()
 
@@ -140,7 +140,7 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="slimfit_steps_"))
     try:
         for case in CASES:
-            if wanted and not any(p in case.name for p in wanted):
+            if wanted and not any(p in f"{case.name}$" for p in wanted):
                 continue
             if time.monotonic() - began > a.limit:
                 results[case.name] = {"error": "not run: the time was up"}

@@ -106,7 +106,7 @@ TEST_CASE("operands that share a scale between heads stay coded and decoded apar
   CHECK(count(*block.graph, attention_codes_grad_op) == 0);
 }
 
-TEST_CASE("attention codes operands, its gradient reads the codes: same bits, no more memory") {
+TEST_CASE("attention codes operands in 16 bits, its gradient reads codes in fp32: same bits") {
   for (const bool bert : {true, false}) {
     for (const DType compute : {DType::bf16, DType::f16, DType::f32}) {
       CAPTURE(bert);
@@ -117,19 +117,17 @@ TEST_CASE("attention codes operands, its gradient reads the codes: same bits, no
       setting.batch = 4;
       BlockPlan apart(bert, setting);
       BlockPlan together(bert, fused(setting));
-      // Scales are bf16.
+      // Scales are bf16; in 16 bits the gradient takes operands that were decoded ahead.
       const bool makes = compute == DType::bf16;
-      const bool reads = compute != DType::f16;
+      const bool reads = compute == DType::f32;
       CHECK(count(*together.graph, attention_codes_op) == (makes ? 1 : 0));
       CHECK(count(*together.graph, quantize_encode_op) == (makes ? 0 : 3));
       CHECK(count(*together.graph, attention_codes_grad_op) == (reads ? 1 : 0));
       CHECK(count(*together.graph, quantize_decode_op) == (reads ? 0 : 3));
       CHECK(saved_sizes(together) == saved_sizes(apart));
-      for (const DeviceKind device : {DeviceKind::cpu, DeviceKind::cuda}) {
-        CAPTURE(static_cast<int>(device));
-        CHECK(make_plan(*together.graph, device).live_peak_bytes <=
-              make_plan(*apart.graph, device).live_peak_bytes);
-      }
+      // Such graphs are made for CUDA only.
+      CHECK(make_plan(*together.graph, DeviceKind::cuda).live_peak_bytes <=
+            make_plan(*apart.graph, DeviceKind::cuda).live_peak_bytes);
       const auto expected = run(apart);
       const auto got = run(together);
       REQUIRE(expected.size() == got.size());
@@ -181,7 +179,7 @@ TEST_CASE("activations read codes with scales: same bits, no more memory") {
   }
 }
 
-TEST_CASE("BERT-base on a GPU with all edges in int8: attention's output alone is decoded") {
+TEST_CASE("BERT-base on a GPU with all edges in int8: only attention's edges are decoded") {
   constexpr int kLayers = 12;
   Experiment experiment(
       recipe::Recipe::load(fmt::format("{}/configs/bench/bert_base_qa.yaml", LITHE_SOURCE_DIR),
@@ -195,10 +193,10 @@ TEST_CASE("BERT-base on a GPU with all edges in int8: attention's output alone i
   CHECK(count(g, activation_codes_grad_op) == kLayers);
   CHECK(count(g, residual_norm_codes_op) == 2 * kLayers);
   CHECK(count(g, residual_norm_codes_grad_op) == 2 * kLayers);
-  CHECK(count(g, attention_codes_grad_op) == kLayers);
+  CHECK(count(g, attention_codes_op) == kLayers);
   // And the loss's logits.
-  CHECK(count(g, quantize_encode_op) == 4 * kLayers + 1);
-  CHECK(count(g, quantize_decode_op) == kLayers + 1);
+  CHECK(count(g, quantize_encode_op) == kLayers + 1);
+  CHECK(count(g, quantize_decode_op) == 4 * kLayers + 1);
 }
 
 TEST_CASE("fused codecs keep the same bytes and no more memory") {
@@ -268,11 +266,10 @@ TEST_CASE("BERT-base on a GPU: every GELU and norm of the preset slimfit codes o
       CHECK_FALSE(g.attr<ResidualNormCodesAttrs>(n).sum);
     }
   }
-  // Attention makes the codes of query, key and value; its gradient reads them, and no output.
+  // Attention makes the codes of query, key and value.
   CHECK(count(g, attention_codes_op) == kLayers);
   CHECK(count(g, quantize_encode_op) == 0);
-  CHECK(count(g, quantize_decode_op) == 0);
-  CHECK(count(g, attention_codes_grad_op) == kLayers);
+  CHECK(count(g, quantize_decode_op) == 3 * kLayers);
 }
 
 TEST_CASE("decodings of attention's operands are neighbours, and so are encodings") {

@@ -111,10 +111,9 @@ bool is_attended_in_codes(const SavedCode& code, DType dtype, const Shape& q, do
 }
 
 bool is_differentiated_in_codes(const SavedCode& code, DType dtype, const Shape& q, double scale) {
-  const bool is_single = code.kind == SavedCode::Kind::quantized && code.bits == 8 &&
-                         dtype == DType::f32 && q[3] <= attention_blocks::kMostCodedSingleDim &&
-                         attention_blocks::on_tensor_cores(dtype, q[3], scale);
-  return is_single || is_attended_in_codes(code, dtype, q, scale);
+  return code.kind == SavedCode::Kind::quantized && code.bits == 8 && dtype == DType::f32 &&
+         q[3] <= attention_blocks::kMostCodedSingleDim &&
+         attention_blocks::on_tensor_cores(dtype, q[3], scale);
 }
 
 const OpDef attention_codes_op = {.name = "attention_codes",

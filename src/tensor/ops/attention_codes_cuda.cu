@@ -1,12 +1,11 @@
-// Attention with codes of its operands, and its backward pass from them: the kernels on warpgroups
-// code what lies in shared memory and decode on the way there, as those of fp32 do; for others it
-// is done apart.
+// Attention with codes of its operands, and its backward pass from them: the forward kernel on
+// warpgroups codes what lies in shared memory, the backward kernels of fp32 decode on the way
+// there; for others it is done apart. (Decoding on the way in 16 bits was slower: each tile is
+// decoded as often as it is read, and conversions cost more there than the memory's traffic.)
 #include "tensor/ops/attention_coded_rows_cuda.h"
 #include "tensor/ops/attention_codes.h"
 #include "tensor/ops/attention_codes_workspace.h"
-#include "tensor/ops/attention_warpgroup_backward_cuda.h"
 #include "tensor/ops/attention_warpgroup_forward_cuda.h"
-#include "tensor/ops/attention_warpgroup_operand_cuda.h"
 #include "tensor/ops/kernels_cuda.h"
 
 namespace lithe {
@@ -93,23 +92,10 @@ void attention_codes_grad_cuda(const KernelArgs& args) {
     return;
   }
   const Geometry geometry = geometry_of(call, attrs.grad.forward, 6, 7);
-  const auto launch = [&]<typename T>() {
-    const auto operand = [&](size_t i) {
-      const device::CodeFrom from = device::code_from(attrs.code, args.in[i], args.in[8 + i]);
-      return CodedOperand<T>{from.codes, static_cast<const T*>(from.scales), from.group_bits};
-    };
-    launch_warpgroup_backward(call, geometry, operand(0), operand(1), operand(2));
+  const auto rows = [&](size_t i) {
+    return CodedRows{device::code_from(attrs.code, args.in[i], args.in[8 + i])};
   };
-  if (dtype == DType::f32) {
-    const auto rows = [&](size_t i) {
-      return CodedRows{device::code_from(attrs.code, args.in[i], args.in[8 + i])};
-    };
-    backward_single(call, geometry, args.numerics.tf32, rows(0), rows(1), rows(2));
-  } else if (dtype == DType::bf16) {
-    launch.template operator()<bf16>();
-  } else {
-    launch.template operator()<f16>();
-  }
+  backward_single(call, geometry, args.numerics.tf32, rows(0), rows(1), rows(2));
 }
 
 }  // namespace lithe

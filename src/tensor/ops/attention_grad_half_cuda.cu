@@ -8,8 +8,7 @@ namespace {
 template <typename T>
 void backward(const KernelArgs& args, const Geometry& geometry) {
   if (attention_blocks::on_warpgroups(args.in[0].dtype, geometry.dim)) {
-    const auto operand = [&](size_t i) { return PlainOperand<T>{args.in[i].as<const T>()}; };
-    launch_warpgroup_backward(args, geometry, operand(0), operand(1), operand(2));
+    launch_warpgroup_backward<T>(args, geometry);
   } else {
     const auto rows = [&](size_t i) { return PlainRows<T>{args.in[i].as<const T>()}; };
     launch_backward<device::HalfProduct<T>>(args, geometry, rows(0), rows(1), rows(2));

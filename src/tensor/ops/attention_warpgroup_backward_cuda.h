@@ -12,15 +12,15 @@ namespace lithe::attention_cuda_kernels {
 
 template <typename Kernel>
 __global__ void __launch_bounds__(kWarpgroupThreads, Kernel::kResident)
-    warpgroup_backward_kernel(const WarpgroupBackwardParams<typename Kernel::Operand> params) {
+    warpgroup_backward_kernel(const WarpgroupBackwardParams<typename Kernel::T> params) {
   Kernel{params}.run();
 }
 
-template <bool kDrops, typename Operand>
-void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<Operand>& params) {
+template <typename T, bool kDrops>
+void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<T>& params) {
   const Geometry& geometry = params.geometry;
   const auto take_queries = [&]<bool kDerives>() {
-    using Kernel = WarpgroupQueryGradient<Operand, kDrops, kDerives>;
+    using Kernel = WarpgroupQueryGradient<T, kDrops, kDerives>;
     params.tasks = query_tasks(args, geometry);
     device::launch_shared(args, warpgroup_backward_kernel<Kernel>,
                           running_blocks<Kernel>(params.tasks), kWarpgroupThreads,
@@ -31,11 +31,10 @@ void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<Op
   } else if (params.to.dq != nullptr) {
     take_queries.template operator()<false>();
   } else {
-    launch_statistics<typename Operand::T>(args, geometry, params.statistics,
-                                           params.padded_queries);
+    launch_statistics<T>(args, geometry, params.statistics, params.padded_queries);
   }
   if (params.to.dk != nullptr || params.to.dv != nullptr) {
-    using Kernel = WarpgroupKeyGradient<Operand, kDrops>;
+    using Kernel = WarpgroupKeyGradient<T, kDrops>;
     const int64_t heads = args.in[1].shape[0] * geometry.kv_heads;
     const int64_t tasks = heads * ((geometry.keys + kTileRows - 1) / kTileRows);
     params.tasks = static_cast<int>(device::blocks_for(tasks, 1));
@@ -45,12 +44,8 @@ void launch_warpgroup_kernels(const KernelArgs& args, WarpgroupBackwardParams<Op
   }
 }
 
-// `args` as attention_grad's but for the data of q, k and v.
-template <typename Operand>
-void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry,
-                               const Operand& q_from, const Operand& k_from,
-                               const Operand& v_from) {
-  using T = typename Operand::T;
+template <typename T>
+void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry) {
   const Shape& q = args.in[0].shape;
   const Shape& k = args.in[1].shape;
   const AttentionGradients<T> to(args);
@@ -61,11 +56,11 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry,
   device::expect_workspace(args,
                            statistics_bytes + attention_blocks::mask_bytes(q, k, shares_masks));
   auto* const masks = static_cast<std::byte*>(args.workspace) + statistics_bytes;
-  WarpgroupBackwardParams<Operand> params{
+  WarpgroupBackwardParams<T> params{
       .geometry = geometry,
-      .q = q_from,
-      .k = k_from,
-      .v = v_from,
+      .q = args.in[0].as<const T>(),
+      .k = args.in[1].as<const T>(),
+      .v = args.in[2].as<const T>(),
       .out = args.in[3].as<const T>(),
       .lse = args.in[4].as<const float>(),
       .dout = args.in[5].as<const T>(),
@@ -77,9 +72,9 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry,
       .key_tiles = static_cast<int>((k[1] + kTileRows - 1) / kTileRows),
       .padded_queries = static_cast<int>(attention_blocks::padded_queries(q))};
   if (drops) {
-    launch_warpgroup_kernels<true>(args, params);
+    launch_warpgroup_kernels<T, true>(args, params);
   } else {
-    launch_warpgroup_kernels<false>(args, params);
+    launch_warpgroup_kernels<T, false>(args, params);
   }
 }
 

@@ -2,6 +2,8 @@
 // of [64, 64], dropout and hidden keys. Device-only.
 #pragma once
 
+#include <type_traits>
+
 #include "tensor/ops/attention_cuda.h"
 #include "tensor/ops/cuda_warpgroup.h"
 
@@ -58,20 +60,15 @@ __device__ inline void copy_rows(uint32_t tile, const T* own, int64_t stride, in
   }
 }
 
-// Asks for 64 rows of one or two tensors, `stride` apart, of which `rows` are there, from `at` on.
-template <typename T, typename U>
-__device__ inline void prefetch_rows(const T* first, int64_t at, int64_t stride, int rows,
-                                     const U* second) {
-  const int row = static_cast<int>(threadIdx.x) % kTileRows;
-  const bool is_first = static_cast<int>(threadIdx.x) < kTileRows;
-  if (row < rows && (is_first || second != nullptr)) {
-    at += row * stride;
-    device::prefetch(is_first ? static_cast<const void*>(first + at) : second + at);
-  }
-}
+// Asks for 64 rows, `stride` apart, of which `rows` are there, from `at` on; of `second` too.
 template <typename T>
-__device__ inline void prefetch_rows(const T* first, int64_t at, int64_t stride, int rows) {
-  prefetch_rows(first, at, stride, rows, static_cast<const T*>(nullptr));
+__device__ inline void prefetch_rows(const T* first, int64_t at, int64_t stride, int rows,
+                                     std::type_identity_t<const T*> second) {
+  const int row = static_cast<int>(threadIdx.x) % kTileRows;
+  const T* const from = static_cast<int>(threadIdx.x) < kTileRows ? first : second;
+  if (from != nullptr && row < rows) {
+    device::prefetch(from + at + row * stride);
+  }
 }
 
 // The warp's 16 rows of a tile as the left operands of four products.
@@ -83,20 +80,6 @@ __device__ inline void load_rows(uint32_t (&a)[4][4], uint32_t tile) {
     device::load_matrices(a[step], tile + device::tile_chunk(row, 2 * step + lane / 16));
   }
 }
-
-// q, k or v as it is. Positions are elements, of the thread's first chunk (own_chunk).
-template <typename T_>
-struct PlainOperand {
-  using T = T_;
-  static constexpr bool kDecodes = false;
-  const T* data = nullptr;
-
-  template <bool kDrops>
-  __device__ void copy(uint32_t tile, int64_t at, int64_t stride, int rows, int dim) const {
-    copy_rows<kDrops>(tile, data + at, stride, rows, dim);
-  }
-  __device__ void decode(uint32_t, int64_t) const {}
-};
 
 // Left operands from sums.
 template <typename T, int kSteps>
@@ -236,13 +219,13 @@ __device__ inline int64_t first_keys(const Geometry& geo, const QueryTask& task)
 }
 // A task's `tile`th tile of keys and one of values behind it, of which the thread's place is `at`;
 // moves that to the next one.
-template <bool kDrops, typename Operand>
-__device__ inline void copy_keys(uint32_t to, const Geometry& geo, const Operand& k,
-                                 const Operand& v, int64_t& at, int tile) {
+template <bool kDrops, typename T>
+__device__ inline void copy_keys(uint32_t to, const Geometry& geo, const T* k, const T* v,
+                                 int64_t& at, int tile) {
   const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
   const int rows = geo.keys - tile * kTileRows;
-  k.template copy<kDrops>(to, at, stride, rows, geo.dim);
-  v.template copy<kDrops>(to + kTileBytes, at, stride, rows, geo.dim);
+  copy_rows<kDrops>(to, k + at, stride, rows, geo.dim);
+  copy_rows<kDrops>(to + kTileBytes, v + at, stride, rows, geo.dim);
   at += kTileRows * stride;
 }
 
@@ -268,17 +251,15 @@ __device__ inline void take_tile(const Geometry& geo, const QueryTask& task, int
   step.template operator()<kTileRows, true>();
 }
 
-// Scores of rows of queries by the columns from first_column on of a tile of keys, which begins at
-// first_key; hidden ones set to -infinity.
+// Scores of rows of queries by the keys from first_key on, hidden ones set to -infinity.
 template <bool kDrops, int kEights>
 __device__ inline void hide_keys(float (&scores)[kEights][4], const Seen& seen, const Geometry& geo,
-                                 int query, int first_key, int first_column = 0) {
+                                 int query, int first_key) {
   const int place = static_cast<int>(threadIdx.x % 4);
-  // The lane's first key.
-  const int step = kDrops ? 16 * place + first_column / 4 : 2 * place + first_column;
+  const int step = kDrops ? 16 * place : 2 * place;  // the lane's first key
   const int limit[2] = {geo.visible(query) - first_key - step,
                         geo.visible(query + 8) - first_key - step};
-  const uint32_t own[2] = {(step >= 32 ? seen.word[1] : seen.word[0]) >> (step % 32),
+  const uint32_t own[2] = {(kDrops && place >= 2 ? seen.word[1] : seen.word[0]) >> (step % 32),
                            seen.word[1] >> (step % 32)};
 #pragma unroll
   for (int n = 0; n < kEights; ++n) {

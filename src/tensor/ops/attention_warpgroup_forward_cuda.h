@@ -256,7 +256,7 @@ struct WarpgroupForward {
     Seen seen;
     copy_queries(task, own_tile);
     int64_t keys_at = first_keys<kDrops>(geo, task);
-    copy_keys<kDrops>(stage, geo, PlainOperand<T>{p.k}, PlainOperand<T>{p.v}, keys_at, 0);
+    copy_keys<kDrops>(stage, geo, p.k, p.v, keys_at, 0);
     seen.load(geo, task.b, 0);
     const Draw draw(geo.dropout);
     device::copy_async_wait_all();
@@ -269,7 +269,7 @@ struct WarpgroupForward {
       const uint32_t next_tile = 2 * query_tiles + kTileBytes - own_tile;
       if (has_next) {
         prefetch_rows(p.q, geo.query_at(next.b, next.first_row, next.head), geo.heads * geo.dim,
-                      geo.queries - next.first_row);
+                      geo.queries - next.first_row, nullptr);
         prefetch_rows(p.k, geo.key_at(next.b, next.first_row, next.head / geo.group()),
                       geo.kv_heads * geo.dim, geo.keys - next.first_row, p.v);
       }
@@ -278,14 +278,12 @@ struct WarpgroupForward {
         const Seen present = seen;
         const uint32_t other_stage = 2 * stages + kPairBytes - stage;
         if (tile + 1 < task.key_tiles) {
-          copy_keys<kDrops>(other_stage, geo, PlainOperand<T>{p.k}, PlainOperand<T>{p.v}, keys_at,
-                            tile + 1);
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, tile + 1);
           seen.load(geo, task.b, (tile + 1) * kTileRows);
         } else if (has_next) {
           copy_queries(next, next_tile);
           keys_at = first_keys<kDrops>(geo, next);
-          copy_keys<kDrops>(other_stage, geo, PlainOperand<T>{p.k}, PlainOperand<T>{p.v}, keys_at,
-                            0);
+          copy_keys<kDrops>(other_stage, geo, p.k, p.v, keys_at, 0);
           seen.load(geo, next.b, 0);
         }
         take_tile<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>() {

@@ -7,10 +7,9 @@ namespace lithe::attention_cuda_kernels {
 
 // dk and dv of 64 keys. A lane has two keys, `lane / 4` and 8 further of its warp's, and
 // of a tile of queries the columns 8 n + 2 place + i.
-template <typename Operand_, bool kDrops_>
+template <typename T_, bool kDrops_>
 struct WarpgroupKeyGradient {
-  using Operand = Operand_;
-  using T = typename Operand::T;
+  using T = T_;
   static constexpr bool kDrops = kDrops_;
   static constexpr int kResident = 3;
   static constexpr int kWidth = 32;  // queries whose scores there are at a time
@@ -34,7 +33,7 @@ struct WarpgroupKeyGradient {
     int first_query;  // of the first tile of queries that sees some of the keys
   };
 
-  const WarpgroupBackwardParams<Operand>& p;
+  const WarpgroupBackwardParams<T>& p;
   const Geometry& geo = p.geometry;
   int first_key = 0;       // of the warp
   bool is_active = false;  // some key of the warp is visible as far as the key mask goes
@@ -47,40 +46,19 @@ struct WarpgroupKeyGradient {
   float dk[8][4];
   float dv[8][4];
 
-  // The thread's place in a task's keys, and in queries from `first` on.
-  __device__ int64_t first_pair(const Task& task) const {
-    return geo.key_at(task.b, task.first_key, task.kv_head) +
-           own_chunk<false>(int64_t{geo.kv_heads} * geo.dim);
-  }
-  __device__ int64_t first_queries(int b, int head, int first) const {
-    return geo.query_at(b, first, head) + own_chunk<false>(int64_t{geo.heads} * geo.dim);
-  }
   __device__ void copy_pair(const Task& task, uint32_t to) const {
     const int64_t stride = int64_t{geo.kv_heads} * geo.dim;
-    const int64_t at = first_pair(task);
+    const int64_t at = geo.key_at(task.b, task.first_key, task.kv_head) + own_chunk<false>(stride);
     const int rows = geo.keys - task.first_key;
-    p.k.template copy<false>(to, at, stride, rows, geo.dim);
-    p.v.template copy<false>(to + kTileBytes, at, stride, rows, geo.dim);
-  }
-  // Between the wait for the copies and publish_tiles().
-  __device__ void decode_pair(const Task& task, uint32_t tiles) const {
-    if constexpr (Operand::kDecodes) {
-      const int64_t at = first_pair(task);
-      p.k.decode(tiles, at);
-      p.v.decode(tiles + kTileBytes, at);
-    }
-  }
-  __device__ void decode_queries(int b, int head, uint32_t tile) const {
-    if constexpr (Operand::kDecodes) {
-      p.q.decode(tile, first_queries(b, head, 0));  // a tile further, as much as two rows
-    }
+    copy_rows<false>(to, p.k + at, stride, rows, geo.dim);
+    copy_rows<false>(to + kTileBytes, p.v + at, stride, rows, geo.dim);
   }
   __device__ void copy_queries(int b, int head, int first, uint32_t to,
                                uint32_t statistics_to) const {
     const int64_t stride = int64_t{geo.heads} * geo.dim;
-    const int64_t at = first_queries(b, head, first);
+    const int64_t at = geo.query_at(b, first, head) + own_chunk<false>(stride);
     const int rows = geo.queries - first;
-    p.q.template copy<false>(to, at, stride, rows, geo.dim);
+    copy_rows<false>(to, p.q + at, stride, rows, geo.dim);
     copy_rows<false>(to + kTileBytes, p.dout + at, stride, rows, geo.dim);
     if (threadIdx.x < kStatisticsBytes / 16) {
       const float2* const from =
@@ -222,9 +200,9 @@ struct WarpgroupKeyGradient {
   }
   __device__ void prefetch_task(const Task& task) const {
     const int64_t at = geo.key_at(task.b, task.first_key, task.kv_head);
-    prefetch_rows(p.k.data, at, geo.kv_heads * geo.dim, geo.keys - task.first_key, p.v.data);
+    prefetch_rows(p.k, at, geo.kv_heads * geo.dim, geo.keys - task.first_key, p.v);
     const int64_t query_at = geo.query_at(task.b, task.first_key, task.kv_head * geo.group());
-    prefetch_rows(p.q.data, query_at, geo.heads * geo.dim, geo.queries - task.first_key, p.dout);
+    prefetch_rows(p.q, query_at, geo.heads * geo.dim, geo.queries - task.first_key, p.dout);
   }
   __device__ void finish(const Task& task) {
     const int rows = geo.keys - first_key;
@@ -259,8 +237,6 @@ struct WarpgroupKeyGradient {
     }
     const Draw draw(geo.dropout);
     device::copy_async_wait_all();
-    decode_pair(task, own_tile);
-    decode_queries(task.b, task.kv_head * geo.group(), stage);
     device::publish_tiles();
     __syncthreads();
     while (index < p.tasks) {
@@ -304,14 +280,6 @@ struct WarpgroupKeyGradient {
           tile_of_queries(task.b, head, query, draw);
         }
         device::copy_async_wait_all();
-        if constexpr (Operand::kDecodes) {  // under the last products
-          if (!is_last) {
-            decode_queries(task.b, next_head, other_stage);
-          } else if (has_next) {
-            decode_pair(next, next_tile);
-            decode_queries(next.b, next.kv_head * geo.group(), other_stage);
-          }
-        }
         device::publish_tiles();
         device::warpgroup_wait<0>();
         device::settle(dv);

@@ -5,13 +5,12 @@
 
 namespace lithe::attention_cuda_kernels {
 
-template <typename Operand>
+template <typename T>
 struct WarpgroupBackwardParams {
-  using T = typename Operand::T;
   Geometry geometry;
-  Operand q{};
-  Operand k{};
-  Operand v{};
+  const T* q = nullptr;
+  const T* k = nullptr;
+  const T* v = nullptr;
   const T* out = nullptr;  // null: delta is derived
   const float* lse = nullptr;
   const T* dout = nullptr;
@@ -45,18 +44,18 @@ struct DerivedDelta<true> {
   float total[2];     // the lane's share of Σ P,
   float weighted[2];  // of Σ P (dP - shift)
   float shift[2];
-  bool is_first = true;  // no key has been seen
+  bool is_first = true;  // no tile has been seen
 
   __device__ void clear() {
     clear_sums(keys);
     total[0] = total[1] = weighted[0] = weighted[1] = shift[0] = shift[1] = 0;
     is_first = true;
   }
-  // From probabilities and their gradients, the first that there are in the warp.
+  // From probabilities and their gradients, the first that there are.
   template <int kEights>
   __device__ void choose_shift(const float (&probabilities)[kEights][4],
                                const float (&dp)[kEights][4]) {
-    bool sees_some = false;
+    is_first = false;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float all = 0;
@@ -72,9 +71,7 @@ struct DerivedDelta<true> {
       all = quad_sum(all);
       of_gradients = quad_sum(of_gradients);
       shift[half] = all > 0 ? of_gradients / all : 0.0f;
-      sees_some = sees_some || all > 0;
     }
-    is_first = !__any_sync(0xffffffffu, sees_some);
   }
   // delta - shift of a half, in all lanes of the row.
   __device__ float beyond_shift(int half) const {
@@ -85,18 +82,15 @@ struct DerivedDelta<true> {
 };
 
 // dq of 64 queries, and the queries' statistics for the other kernel. kDerives: without an output.
-template <typename Operand_, bool kDrops_, bool kDerives>
+template <typename T_, bool kDrops_, bool kDerives>
 struct WarpgroupQueryGradient {
-  using Operand = Operand_;
-  using T = typename Operand::T;
+  using T = T_;
   static constexpr bool kDrops = kDrops_;
-  static constexpr int kResident = 3;
-  // Keys whose scores there are at a time: beside a second tile of sums there is room for half.
-  static constexpr int kKeys = kDerives ? 32 : 64;
+  static constexpr int kResident = kDerives ? 2 : 3;  // there is a second tile of sums
   // Two stages of keys and values, the queries and output gradients of two tasks.
   static constexpr size_t kSharedBytes = 4 * kPairBytes;
 
-  const WarpgroupBackwardParams<Operand>& p;
+  const WarpgroupBackwardParams<T>& p;
   const Geometry& geo = p.geometry;
   int row = 0;                // the lane's first query; the second is 8 further
   bool is_active = true;      // the warp has queries
@@ -104,33 +98,17 @@ struct WarpgroupQueryGradient {
   uint32_t stage = 0;         // and of the present keys and values
   uint64_t draw_block = 0;    // dropout's, of the upper row and the lane's first keys
   uint32_t* masks = nullptr;  // where the lane's bits of the task's first tile go
-  uint32_t bits = 0;          // of the keys to come of the present one
   float lse[2];
   float delta[2];
   float sums[8][4];
   DerivedDelta<kDerives> derived;
 
-  // The thread's place in a task's queries.
-  __device__ int64_t first_queries(const QueryTask& task) const {
-    return geo.query_at(task.b, task.first_row, task.head) +
-           own_chunk<false>(int64_t{geo.heads} * geo.dim);
-  }
   __device__ void copy_queries(const QueryTask& task, uint32_t to) const {
     const int64_t stride = int64_t{geo.heads} * geo.dim;
-    const int64_t at = first_queries(task);
+    const int64_t at = geo.query_at(task.b, task.first_row, task.head) + own_chunk<false>(stride);
     const int rows = geo.queries - task.first_row;
-    p.q.template copy<false>(to, at, stride, rows, geo.dim);
+    copy_rows<false>(to, p.q + at, stride, rows, geo.dim);
     copy_rows<false>(to + kTileBytes, p.dout + at, stride, rows, geo.dim);
-  }
-  // Between the wait for the copies and publish_tiles().
-  __device__ void decode_queries(const QueryTask& task, uint32_t tile) const {
-    if constexpr (Operand::kDecodes) {
-      p.q.decode(tile, first_queries(task));
-    }
-  }
-  __device__ void decode_keys(uint32_t tiles, int64_t keys_at) const {
-    p.k.decode(tiles, keys_at);
-    p.v.decode(tiles + kTileBytes, keys_at);
   }
 
   // The log-sum-exp alone.
@@ -206,8 +184,8 @@ struct WarpgroupQueryGradient {
   }
   // From probabilities, and dO Vᵀ in ds: the gradient of the scaled scores.
   template <int kEights>
-  __device__ void differentiate(const float (&probabilities)[kEights][4],
-                                float (&ds)[kEights][4]) const {
+  __device__ void differentiate(const float (&probabilities)[kEights][4], float (&ds)[kEights][4],
+                                uint32_t bits) const {
 #pragma unroll
     for (int n = 0; n < kEights; ++n) {
 #pragma unroll
@@ -224,7 +202,8 @@ struct WarpgroupQueryGradient {
 
   // The same without delta; probabilities and gradients of dropped keys differ only here.
   template <int kEights>
-  __device__ void derive(const float (&probabilities)[kEights][4], float (&ds)[kEights][4]) {
+  __device__ void derive(const float (&probabilities)[kEights][4], float (&ds)[kEights][4],
+                         uint32_t bits) {
     if constexpr (kDrops) {
 #pragma unroll
       for (int n = 0; n < kEights; ++n) {
@@ -249,16 +228,15 @@ struct WarpgroupQueryGradient {
     }
   }
 
-  // kWidth keys from column `first` on of the present tile, the `tile`th of the task. The sums are
-  // complete after the next wait.
+  // The first kWidth keys of the present tile, the `tile`th of the task. The sums are complete
+  // after the next wait.
   template <int kWidth, bool kMasked>
-  __device__ void step(int tile, int first, const Seen& seen, const Draw& draw) {
+  __device__ void step(int tile, const Seen& seen, const Draw& draw) {
     constexpr int kEights = kWidth / 8;
-    const uint32_t keys = stage + static_cast<uint32_t>(first * device::kTileRowBytes);
     const uint64_t query_tile = device::describe_tile(own_tile);
     const uint64_t dout_tile = device::describe_tile(own_tile + kTileBytes);
-    const uint64_t key_tile = device::describe_tile(keys);
-    const uint64_t value_tile = device::describe_tile(keys + kTileBytes);
+    const uint64_t key_tile = device::describe_tile(stage);
+    const uint64_t value_tile = device::describe_tile(stage + kTileBytes);
     float scores[kEights][4];
     float ds[kEights][4];
     device::warpgroup_begin();
@@ -266,19 +244,18 @@ struct WarpgroupQueryGradient {
     device::warpgroup_commit();
     multiply_by_transpose<T>(ds, dout_tile, value_tile);
     device::warpgroup_commit();
+    uint32_t bits = 0;
     if constexpr (kDrops) {
-      if (first == 0) {
-        bits = draw_tile(draw, geo, draw_block, tile);  // under the products
-        if (p.masks != nullptr) {
-          masks[tile * attention_blocks::kMaskTileWords] = bits;
-        }
+      bits = draw_tile(draw, geo, draw_block, tile);  // under the products
+      if (p.masks != nullptr) {
+        masks[tile * attention_blocks::kMaskTileWords] = bits;
       }
     }
     device::warpgroup_wait<1>();
     device::settle(scores);
     if (is_active) {
       if constexpr (kMasked) {
-        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows, first);
+        hide_keys<kDrops>(scores, seen, geo, row, tile * kTileRows);
       }
       exponentials(scores);
     }
@@ -288,10 +265,10 @@ struct WarpgroupQueryGradient {
     uint32_t weights[kDerives ? kWidth / 16 : 1][4];
     if (is_active) {
       if constexpr (kDerives) {
-        derive(scores, ds);
+        derive(scores, ds, bits);
         pack_rows<T>(weights, scores);
       } else {
-        differentiate(scores, ds);
+        differentiate(scores, ds, bits);
       }
       pack_rows<T>(gradients, ds);
     } else {
@@ -314,21 +291,6 @@ struct WarpgroupQueryGradient {
                                                 key_tile + s * device::kNextRows);
     }
     device::warpgroup_commit();
-    if constexpr (kDrops) {
-      bits >>= kWidth / 16;  // the other half of the keys
-    }
-  }
-  // The same of all keys of the tile that there are, kWidth at least.
-  template <int kWidth, bool kMasked>
-  __device__ void tile_of_keys(int tile, const Seen& seen, const Draw& draw) {
-    if constexpr (kWidth <= kKeys) {
-      step<kWidth, kMasked>(tile, 0, seen, draw);
-    } else {
-#pragma unroll 1
-      for (int first = 0; first < kWidth; first += kKeys) {
-        step<kKeys, kMasked>(tile, first, seen, draw);
-      }
-    }
   }
 
   __device__ void begin(const QueryTask& task) {
@@ -371,10 +333,10 @@ struct WarpgroupQueryGradient {
   __device__ void prefetch_task(const QueryTask& task) const {
     const int rows = geo.queries - task.first_row;
     const int64_t at = geo.query_at(task.b, task.first_row, task.head);
-    prefetch_rows(p.q.data, at, geo.heads * geo.dim, rows, p.dout);
-    prefetch_rows(p.out, at, geo.heads * geo.dim, rows, p.out);
-    prefetch_rows(p.k.data, geo.key_at(task.b, task.first_row, task.head / geo.group()),
-                  geo.kv_heads * geo.dim, geo.keys - task.first_row, p.v.data);
+    prefetch_rows(p.q, at, geo.heads * geo.dim, rows, p.dout);
+    prefetch_rows(p.out, at, geo.heads * geo.dim, rows, nullptr);
+    prefetch_rows(p.k, geo.key_at(task.b, task.first_row, task.head / geo.group()),
+                  geo.kv_heads * geo.dim, geo.keys - task.first_row, p.v);
   }
 
   __device__ void run() {
@@ -392,8 +354,6 @@ struct WarpgroupQueryGradient {
     seen.load(geo, task.b, 0);
     const Draw draw(geo.dropout);
     device::copy_async_wait_all();
-    decode_queries(task, own_tile);
-    decode_keys(stage, keys_at);
     device::publish_tiles();
     __syncthreads();
     while (index < p.tasks) {
@@ -418,18 +378,9 @@ struct WarpgroupQueryGradient {
           seen.load(geo, next.b, 0);
         }
         take_tile<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>() {
-          tile_of_keys<kWidth, kMasked>(tile, present, draw);
+          step<kWidth, kMasked>(tile, present, draw);
         });
         device::copy_async_wait_all();
-        if constexpr (Operand::kDecodes) {  // under the last products
-          const bool is_last = tile + 1 == task.key_tiles;
-          if (!is_last || has_next) {
-            decode_keys(other_stage, keys_at);
-          }
-          if (is_last && has_next) {
-            decode_queries(next, next_tile);
-          }
-        }
         device::publish_tiles();
         device::warpgroup_wait<0>();
         device::settle(sums);
