@@ -1,10 +1,9 @@
-// Attention that makes codes of its operands, and that reads them: every kernel that there is,
-// codes in every half of the word that holds a scale, all gradients and some.
+// Attention that reads codes of its operands: every kernel that there is, codes in every half of
+// the word that holds a scale, all gradients and some.
 #include <array>
 
 #include "registry/registry.h"
 #include "tensor/ops/attention_codes.h"
-#include "tensor/ops/fuse_codecs.h"
 
 namespace lithe::registry {
 namespace {
@@ -27,66 +26,6 @@ std::string describe(const Size& s) {
   return fmt::format("{} {} int{}/{} {}{}{} dropout {}", s.q, s.k, s.code.bits, s.code.group,
                      dtype_name(s.code.scale), s.attrs.causal ? " causal" : "",
                      s.masked ? " mask" : "", s.attrs.dropout);
-}
-
-// Attention codes what it reads, as the codec pass and its rewriting would have it.
-void code_operands(Graph& g, const SavedCode& code) {
-  const Phase phase = g.phase();
-  for (const NodeId n : g.order()) {
-    if (g.node(n).op == &attention_op) {
-      g.set_cursor(n);
-      g.set_phase(g.node(n).phase);
-      for (int i = 0; i < 3; ++i) {
-        quantize_encode(g, g.in(n, i), code.quantize());
-      }
-    }
-  }
-  g.set_cursor(kNoNode);
-  g.set_phase(phase);
-  fuse_codecs(g);
-}
-
-// The log-sum-exp, which is in no definition, by the gradients that follow from it.
-void add_coded_attention(std::vector<Case>& cases, const Size& s) {
-  cases.push_back(
-      {.op = &attention_op,
-       .name = "coded " + describe(s),
-       .inputs = {{.shape = s.q},
-                  {.shape = s.k},
-                  {.shape = s.k},
-                  {.shape = {s.k[0], s.k[1]}, .fill = Fill::mask},
-                  {.shape = {2}, .fill = Fill::rng}},
-       .build = [attrs = s.attrs, masked = s.masked](
-                    Graph& g, std::span<const ValueId> in) -> std::vector<ValueId> {
-         return {attention(g, in[0], in[1], in[2], attrs, masked ? in[3] : kNoValue, in[4])};
-       },
-       .rewrite = [code = s.code](Graph& g) { code_operands(g, code); }});
-}
-
-// Exact operands: their codes are to agree to the bit.
-void add_forward(std::vector<Case>& cases, const Size& s) {
-  const auto fixed = [](const Shape& shape) {
-    return Input{.shape = shape, .differentiable = false};
-  };
-  cases.push_back({.op = &attention_codes_op,
-                   .name = describe(s),
-                   .inputs = {fixed(s.q),
-                              fixed(s.k),
-                              fixed(s.k),
-                              {.shape = {s.k[0], s.k[1]}, .fill = Fill::mask},
-                              {.shape = {2}, .fill = Fill::rng}},
-                   .build = [attrs = AttentionCodesAttrs{s.attrs, s.code}, masked = s.masked](
-                                Graph& g, std::span<const ValueId> in) -> std::vector<ValueId> {
-                     const std::array<ValueId, 5> inputs = {
-                         in[0], in[1], in[2], masked ? in[3] : kNoValue,
-                         attrs.attention.dropout > 0 ? in[4] : kNoValue};
-                     const NodeId n = g.emit_node(attention_codes_op, inputs, attrs);
-                     std::vector<ValueId> out = {g.output(n, 0)};
-                     for (int i = kAttentionCodes; i < g.node(n).output_count; ++i) {
-                       out.push_back(g.output(n, i));
-                     }
-                     return out;
-                   }});
 }
 
 void add_gradient(std::vector<Case>& cases, const std::string& name, const Size& s,
@@ -155,28 +94,12 @@ void add_attention_codes_cases(std::vector<Case>& cases) {
       {{2, 4, 2, 80}, {2, 0, 2, 80}, quantized(8, 16)},
   };
   for (const Size& s : sizes) {
-    add_forward(cases, s);
     for (const bool derives : {false, true}) {
       add_gradient(cases, "all", s, {.forward = s.attrs}, derives);
       if (s.q == s.k) {
         add_gradient(cases, "packed", s, {.forward = s.attrs, .packed = true}, derives);
       }
     }
-  }
-  // Keys that tasks of few queries code, and with causality tasks that meet few of them.
-  const Size shares[] = {
-      {{2, 1, 4, 64}, {2, 300, 2, 64}, quantized(8, 64), {.scale = 0.125}, true},
-      {{1, 300, 2, 64}, {1, 65, 2, 64}, quantized(8, 64), {0.125, true, 0.2, 5}},
-      {{1, 193, 2, 64}, {1, 130, 1, 64}, quantized(8, 64), {0.125, true}, true},
-      {{2, 66, 2, 64}, {2, 257, 2, 64}, quantized(8, 64), {0.125, true}},
-      {{2, 128, 4, 32}, {2, 256, 2, 32}, quantized(8, 32, DType::f16), {0.2, true, 0.1, 3}, true},
-  };
-  for (const Size& s : shares) {
-    add_forward(cases, s);
-    add_coded_attention(cases, s);
-  }
-  for (size_t i = 0; i < 6; ++i) {
-    add_coded_attention(cases, sizes[i]);
   }
   const Size& some = sizes[2];
   for (const bool derives : {false, true}) {

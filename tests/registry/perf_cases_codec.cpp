@@ -219,44 +219,6 @@ void add_neighbours(std::vector<Case>& cases) {
   }
 }
 
-// Attention that codes its operands as int8, and the same by a launch of its own: BERT-base on
-// passages, ViT-B/16; "no codes" is attention alone.
-void add_attention_forward(std::vector<Case>& cases) {
-  const SavedCode code{.kind = SavedCode::Kind::quantized};
-  enum class Way : uint8_t { none, apart, fused };
-  for (const bool is_bert : {true, false}) {
-    for (const Way way : {Way::none, Way::apart, Way::fused}) {
-      const Shape shape = is_bert ? Shape{32, 384, 12, 64} : Shape{128, 197, 12, 64};
-      AttentionAttrs attrs{.scale = 0.125};
-      std::vector<Input> inputs(3, exact(shape));
-      if (is_bert) {
-        attrs.dropout = 0.1;
-        attrs.dropout_key = 5;
-        inputs.push_back({.shape = {shape[0], shape[1]}, .fill = Fill::mask});
-        inputs.push_back({.shape = {2}, .fill = Fill::rng});
-      }
-      cases.push_back({way == Way::fused ? &attention_codes_op : &attention_op,
-                       fmt::format("large B{} T{} forward{}", shape[0], shape[1],
-                                   way == Way::none ? " no codes" : " int8/64"),
-                       inputs, [attrs, way, code](Graph& g, Values v) -> Outputs {
-                         if (way == Way::fused) {
-                           const NodeId n =
-                               g.emit_node(attention_codes_op, v, AttentionCodesAttrs{attrs, code});
-                           return {g.outputs(n).begin(), g.outputs(n).end()};
-                         }
-                         const NodeId n = g.emit_node(attention_op, v, attrs);
-                         Outputs out(g.outputs(n).begin(), g.outputs(n).end());
-                         for (size_t i = 0; way == Way::apart && i < 3; ++i) {
-                           const QuantizeOut coded = quantize_encode(g, v[i], code.quantize());
-                           out.push_back(coded.codes);
-                           out.push_back(coded.scales);
-                         }
-                         return out;
-                       }});
-    }
-  }
-}
-
 // Attention's backward pass without its output, from int8 operands that are decoded ahead or on the
 // way: BERT-base on passages, ViT-B/16. Both encode first.
 void add_attention(std::vector<Case>& cases) {
@@ -319,7 +281,6 @@ void add_codec_perf_cases(std::vector<Case>& cases) {
   add_original(cases);
   add_norms(cases);
   add_neighbours(cases);
-  add_attention_forward(cases);
   add_attention(cases);
 }
 

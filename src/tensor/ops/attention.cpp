@@ -21,7 +21,12 @@ void expect_operands(InferContext& c, const AttentionAttrs& attrs, int mask, int
   expect_attention_shapes(c, attrs, mask, rng);
 }
 
-void infer_attention(InferContext& c) { expect_attention(c, c.attr<AttentionAttrs>()); }
+void infer_attention(InferContext& c) {
+  c.expect_inputs(3, 5);
+  expect_operands(c, c.attr<AttentionAttrs>(), 3, 4);
+  c.output(c.dtype(0), c.shape(0));
+  c.output(attention_statistics_dtype(c.dtype(0)), attention_statistics_shape(c.shape(0)));
+}
 
 void declare_packed(InferContext& c, const AttentionGradAttrs& attrs, DType dtype) {
   const Shape& q = c.shape(0);
@@ -142,13 +147,6 @@ DType attention_statistics_dtype(DType operands) {
 }
 
 Shape attention_statistics_shape(const Shape& q) { return {q[0], q[2], q[1]}; }
-
-void expect_attention(InferContext& c, const AttentionAttrs& attrs) {
-  c.expect_inputs(3, 5);
-  expect_operands(c, attrs, 3, 4);
-  c.output(c.dtype(0), c.shape(0));
-  c.output(attention_statistics_dtype(c.dtype(0)), attention_statistics_shape(c.shape(0)));
-}
 
 void expect_attention_shapes(InferContext& c, const AttentionAttrs& attrs, int mask, int rng) {
   const Shape& q = c.shape(0);

@@ -19,15 +19,6 @@ void expect_quantized(InferContext& c, const SavedCode& code) {
   }
 }
 
-void infer(InferContext& c) {
-  const auto attrs = c.attr<AttentionCodesAttrs>();
-  expect_attention(c, attrs.attention);
-  expect_quantized(c, attrs.code);
-  for (int i = 0; i < 3; ++i) {
-    declare_code(c, attrs.code, c.shape(i));
-  }
-}
-
 void infer_grad(InferContext& c) {
   c.expect_inputs(3, kScales + 3);
   const auto attrs = c.attr<AttentionCodesGradAttrs>();
@@ -45,16 +36,6 @@ void infer_grad(InferContext& c) {
   expect_attention_grad(c, attrs.grad, c.dtype(5));
 }
 
-void define(Graph& g, NodeId n, std::span<ValueId> outputs) {
-  const auto attrs = g.attr<AttentionCodesAttrs>(n);
-  const std::vector<ValueId> inputs(g.inputs(n).begin(), g.inputs(n).end());
-  const NodeId attention = g.emit_node(attention_op, inputs, attrs.attention);
-  std::copy_n(g.outputs(attention).begin(), kAttentionCodes, outputs.begin());
-  for (size_t i = 0; i < 3; ++i) {
-    emit_encode(g, inputs[i], attrs.code, outputs.subspan(kAttentionCodes + 2 * i, 2));
-  }
-}
-
 void define_grad(Graph& g, NodeId n, std::span<ValueId> outputs) {
   const auto attrs = g.attr<AttentionCodesGradAttrs>(n);
   std::array<ValueId, 8> inputs;
@@ -67,14 +48,6 @@ void define_grad(Graph& g, NodeId n, std::span<ValueId> outputs) {
   std::copy_n(g.outputs(grad).begin(), outputs.size(), outputs.begin());
 }
 
-// Of each code 5.
-double flops(const Graph& g, NodeId n) {
-  const Shape& q = g.shape(g.in(n, 0));
-  const Shape& k = g.shape(g.in(n, 1));
-  return 5 * static_cast<double>(q.numel() + 2 * k.numel()) +
-         attention_flops(g.attr<AttentionCodesAttrs>(n).attention, q, k);
-}
-
 double flops_grad(const Graph& g, NodeId n) {
   double decoding = 0;
   for (int i = 0; i < 3; ++i) {
@@ -82,10 +55,6 @@ double flops_grad(const Graph& g, NodeId n) {
   }
   return decoding + attention_grad_flops(g.attr<AttentionCodesGradAttrs>(n).grad,
                                          g.shape(g.in(n, 0)), g.shape(g.in(n, 1)));
-}
-
-int64_t workspace(const Graph& g, NodeId n, DeviceKind device) {
-  return attention_workspace(g.shape(g.in(n, 0)), g.shape(g.in(n, 1)), g.dtype(g.in(n, 0)), device);
 }
 
 int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
@@ -104,24 +73,12 @@ int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
 
 }  // namespace
 
-bool is_attended_in_codes(const SavedCode& code, DType dtype, const Shape& q, double scale) {
-  return code.kind == SavedCode::Kind::quantized && code.bits == 8 && code.scale == dtype &&
-         attention_blocks::on_tensor_cores(dtype, q[3], scale) &&
-         attention_blocks::on_warpgroups(dtype, q[3]);
-}
-
 bool is_differentiated_in_codes(const SavedCode& code, DType dtype, const Shape& q, double scale) {
   return code.kind == SavedCode::Kind::quantized && code.bits == 8 && dtype == DType::f32 &&
          q[3] <= attention_blocks::kMostCodedSingleDim &&
          attention_blocks::on_tensor_cores(dtype, q[3], scale);
 }
 
-const OpDef attention_codes_op = {.name = "attention_codes",
-                                  .infer = infer,
-                                  .define = define,
-                                  .flops = flops,
-                                  .workspace = workspace,
-                                  .cpu = attention_codes_cpu};
 const OpDef attention_codes_grad_op = {.name = "attention_codes_grad",
                                        .infer = infer_grad,
                                        .define = define_grad,

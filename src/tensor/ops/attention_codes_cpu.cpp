@@ -6,18 +6,6 @@
 
 namespace lithe {
 
-void attention_codes_cpu(const KernelArgs& args) {
-  const auto attrs = args.attr<AttentionCodesAttrs>();
-  const Attrs attention = attrs.attention;
-  KernelArgs call = args;
-  call.out = args.out.first(kAttentionCodes);
-  call.attrs = &attention;
-  attention_cpu(call);
-  for (size_t i = 0; i < 3; ++i) {
-    encode_saved_cpu(args, attrs.code, args.in[i], args.out.subspan(kAttentionCodes + 2 * i, 2));
-  }
-}
-
 void attention_codes_grad_cpu(const KernelArgs& args) {
   const DecodedAttention decoded(args);
   const SavedCode code = args.attr<AttentionCodesGradAttrs>().code;

@@ -1,48 +1,15 @@
-// Attention with codes of its operands, and its backward pass from them: the forward kernel on
-// warpgroups codes what lies in shared memory, the backward kernels of fp32 decode on the way
-// there; for others it is done apart. (Decoding on the way in 16 bits was slower: each tile is
-// decoded as often as it is read, and conversions cost more there than the memory's traffic.)
+// Attention's backward pass from codes of its operands: the kernels of fp32 decode them on the way
+// to shared memory. In 16 bits that was slower than to decode ahead: a tile is decoded as often as
+// it is read, and there the conversions cost more than the memory's traffic.
 #include "tensor/ops/attention_coded_rows_cuda.h"
 #include "tensor/ops/attention_codes.h"
 #include "tensor/ops/attention_codes_workspace.h"
-#include "tensor/ops/attention_warpgroup_forward_cuda.h"
 #include "tensor/ops/kernels_cuda.h"
 
 namespace lithe {
 namespace {
 
 using namespace attention_cuda_kernels;
-
-template <typename T>
-void forward_with_codes(const KernelArgs& args, const AttentionCodesAttrs& attrs) {
-  CodingForwardParams<T> params{
-      warpgroup_forward_params<T>(args, geometry_of(args, attrs.attention, 3, 4))};
-  for (size_t i = 0; i < 3; ++i) {
-    const size_t first = kAttentionCodes + 2 * i;
-    const device::CodeTo to = device::code_to(attrs.code, args.out.subspan(first, 2));
-    params.codes[i] = to.codes;
-    params.scales[i] = static_cast<T*>(to.scales);
-    params.group_bits = to.group_bits;
-  }
-  launch_warpgroup_forward<T, true>(args, params);
-}
-
-void encode_apart(const KernelArgs& args, const AttentionCodesAttrs& attrs) {
-  const Attrs attention = attrs.attention;
-  KernelArgs call = args;
-  call.out = args.out.first(kAttentionCodes);
-  call.attrs = &attention;
-  attention_cuda(call);
-  const Attrs encoding = attrs.code.quantize();
-  std::array<KernelArgs, 3> calls;
-  for (size_t i = 0; i < 3; ++i) {
-    calls[i] = args;
-    calls[i].in = args.in.subspan(i, 1);
-    calls[i].out = args.out.subspan(kAttentionCodes + 2 * i, 2);
-    calls[i].attrs = &encoding;
-  }
-  quantize_encode_group_cuda(calls);
-}
 
 void decode_ahead(const KernelArgs& args, const SavedCode& code) {
   const DecodedAttention decoded(args);
@@ -61,20 +28,6 @@ void decode_ahead(const KernelArgs& args, const SavedCode& code) {
 }
 
 }  // namespace
-
-void attention_codes_cuda(const KernelArgs& args) {
-  const auto attrs = args.attr<AttentionCodesAttrs>();
-  const Shape& q = args.in[0].shape;
-  const DType dtype = args.in[0].dtype;
-  // Without queries there may be keys to code.
-  if (q.numel() == 0 || !is_attended_in_codes(attrs.code, dtype, q, attrs.attention.scale)) {
-    encode_apart(args, attrs);
-  } else if (dtype == DType::bf16) {
-    forward_with_codes<bf16>(args, attrs);
-  } else {
-    forward_with_codes<f16>(args, attrs);
-  }
-}
 
 void attention_codes_grad_cuda(const KernelArgs& args) {
   const auto attrs = args.attr<AttentionCodesGradAttrs>();

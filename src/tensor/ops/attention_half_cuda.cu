@@ -8,7 +8,7 @@ namespace {
 template <typename T>
 void forward(const KernelArgs& args, const Geometry& geometry) {
   if (attention_blocks::on_warpgroups(args.in[0].dtype, geometry.dim)) {
-    launch_warpgroup_forward<T, false>(args, warpgroup_forward_params<T>(args, geometry));
+    launch_warpgroup_forward<T>(args, geometry);
   } else {
     launch_forward<device::HalfProduct<T>>(args, geometry);
   }

@@ -8,8 +8,6 @@ namespace lithe {
 DType attention_statistics_dtype(DType operands);
 Shape attention_statistics_shape(const Shape& q);
 
-// attention's inputs and outputs.
-void expect_attention(InferContext& c, const AttentionAttrs& attrs);
 // Shapes of q, k and v, inputs 0 to 2, mask and rng.
 void expect_attention_shapes(InferContext& c, const AttentionAttrs& attrs, int mask, int rng);
 // attention_grad's inputs from `out` on; declares the gradients that are asked for.

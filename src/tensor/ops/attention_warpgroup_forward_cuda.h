@@ -5,37 +5,24 @@
 
 #include "tensor/ops/attention_forward_cuda.h"
 #include "tensor/ops/attention_warpgroup_cuda.h"
-#include "tensor/ops/saved_code_cuda.h"
 
 namespace lithe::attention_cuda_kernels {
 
-// And int8 codes of q, k and v beside, with a scale of the same type a group.
-template <typename T>
-struct CodingForwardParams : ForwardParams<T> {
-  uint8_t* codes[3] = {};
-  T* scales[3] = {};
-  int group_bits = 0;
-};
-
-template <typename T_, bool kDrops_, bool kCodes_ = false>
+template <typename T_, bool kDrops_>
 struct WarpgroupForward {
   using T = T_;
   static constexpr bool kDrops = kDrops_;
-  static constexpr bool kCodes = kCodes_;
-  using Params = std::conditional_t<kCodes, CodingForwardParams<T>, ForwardParams<T>>;
   static constexpr int kResident = 3;  // with four, too few registers for products that overlap
   // Two stages of keys and values, the queries of two tasks.
   static constexpr size_t kSharedBytes = 2 * kPairBytes + 2 * kTileBytes;
 
-  const Params& p;
+  const ForwardParams<T>& p;
   const Geometry& geo = p.geometry;
   int row = 0;              // the lane's first query; the second is 8 further
   bool is_active = true;    // the warp has queries
   uint32_t own_tile = 0;    // shared address of the task's queries
   uint32_t stage = 0;       // and of the present keys and values
   uint64_t draw_block = 0;  // dropout's, of the upper row and the lane's first keys
-  int first_coded = 0;      // of the task's tiles of keys that it codes
-  int last_coded = -1;
   uint32_t queries[4][4];
   float sums[8][4];
   float maximum[2];
@@ -190,59 +177,6 @@ struct WarpgroupForward {
     maximum[0] = maximum[1] = -INFINITY;
     denominator[0] = denominator[1] = 0;
     load_rows(queries, own_tile);
-    if constexpr (kCodes) {
-      share_coding(task);
-    }
-  }
-
-  // The tasks of a head's queries share out the coding of its keys from the last tile on: with
-  // causality too, a task meets the tile that falls to it. The first task takes what is left.
-  __device__ void share_coding(const QueryTask& task) {
-    const int more = tiles_of(geo.keys) - tiles_of(geo.queries);
-    const int own = task.first_row / kTileRows + more;
-    first_coded = task.first_row == 0 ? 0 : own;
-    last_coded = task.head % geo.group() == 0 ? own : -1;
-  }
-  __device__ static int tiles_of(int rows) { return (rows + kTileRows - 1) / kTileRows; }
-
-  // Codes the task's queries, beside its first tile of keys, and of the present keys and values
-  // what falls to it. A thread reads what it has copied itself; eight neighbours have a row.
-  __device__ void code(const QueryTask& task, int tile) const {
-    constexpr int kStep = kWarpgroupThreads / 8;
-    constexpr int kPacks = kTileRows / kStep;
-    const bool codes_keys = first_coded <= tile && tile <= last_coded;
-    const int thread = static_cast<int>(threadIdx.x);
-#pragma unroll 1  // once in the instruction cache
-    for (int i = tile == 0 ? 0 : 1; i < (codes_keys ? 3 : 1); ++i) {
-      const bool is_query = i == 0;
-      const int first = is_query ? task.first_row : tile * kTileRows;
-      const int own = is_query ? thread / 8 : key_of_row<kDrops>(thread / 8);
-      const int step = is_query ? kStep : key_of_row<kDrops>(kStep);
-      const int rows = (is_query ? geo.queries : geo.keys) - first;
-      const int stride = (is_query ? geo.heads : geo.kv_heads) * geo.dim;
-      const int64_t at = is_query ? geo.query_at(task.b, first, task.head)
-                                  : geo.key_at(task.b, first, task.head / geo.group());
-      const uint32_t from =
-          (is_query ? own_tile : stage + static_cast<uint32_t>(i - 1) * kTileBytes) +
-          device::tile_chunk(thread / 8, thread % 8);
-      float v[kPacks][8];
-      bool inside[kPacks];
-#pragma unroll
-      for (int r = 0; r < kPacks; ++r) {
-        device::unpack<T>(device::load_shared(from + r * kStep * device::kTileRowBytes), v[r]);
-        inside[r] = own + r * step < rows && thread % 8 * 8 < geo.dim;
-      }
-      const device::CodeTo to{.kind = SavedCode::Kind::quantized,
-                              .scale = dtype_of<T>::value,
-                              .bits = 8,
-                              .group_bits = p.group_bits,
-                              .lowest = -127,
-                              .highest = 127,
-                              .codes = p.codes[i],
-                              .scales = p.scales[i]};
-      device::encode_lanes(to, v, at + int64_t{own} * stride + thread % 8 * 8, step * stride,
-                           inside);
-    }
   }
 
   __device__ void run() {
@@ -289,9 +223,6 @@ struct WarpgroupForward {
         take_tile<kDrops>(geo, task, tile, present, [&]<int kWidth, bool kMasked>() {
           step<kWidth, kMasked>(tile, present, draw);
         });
-        if constexpr (kCodes) {
-          code(task, tile);  // under the products
-        }
         device::copy_async_wait_all();
         device::publish_tiles();
         device::warpgroup_wait<0>();
@@ -312,33 +243,31 @@ struct WarpgroupForward {
 
 template <typename Kernel>
 __global__ void __launch_bounds__(kWarpgroupThreads, Kernel::kResident)
-    warpgroup_forward_kernel(const typename Kernel::Params params) {
+    warpgroup_forward_kernel(const ForwardParams<typename Kernel::T> params) {
   Kernel{params}.run();
 }
 
-template <typename T>
-ForwardParams<T> warpgroup_forward_params(const KernelArgs& args, const Geometry& geometry) {
-  return {.geometry = geometry,
-          .q = args.in[0].as<const T>(),
-          .k = args.in[1].as<const T>(),
-          .v = args.in[2].as<const T>(),
-          .out = args.out[0].as<T>(),
-          .lse = args.out[1].as<float>(),
-          .tasks = query_tasks(args, geometry)};
+template <typename T, bool kDrops>
+void launch_warpgroup_forward(const KernelArgs& args, const Geometry& geometry) {
+  using Kernel = WarpgroupForward<T, kDrops>;
+  const int tasks = query_tasks(args, geometry);
+  const ForwardParams<T> params{.geometry = geometry,
+                                .q = args.in[0].as<const T>(),
+                                .k = args.in[1].as<const T>(),
+                                .v = args.in[2].as<const T>(),
+                                .out = args.out[0].as<T>(),
+                                .lse = args.out[1].as<float>(),
+                                .tasks = tasks};
+  device::launch_shared(args, warpgroup_forward_kernel<Kernel>, running_blocks<Kernel>(tasks),
+                        kWarpgroupThreads, Kernel::kSharedBytes, params);
 }
 
-template <typename T, bool kCodes, typename Params>
-void launch_warpgroup_forward(const KernelArgs& args, const Params& params) {
-  const auto launch = [&]<bool kDrops>() {
-    using Kernel = WarpgroupForward<T, kDrops, kCodes>;
-    device::launch_shared(args, warpgroup_forward_kernel<Kernel>,
-                          running_blocks<Kernel>(params.tasks), kWarpgroupThreads,
-                          Kernel::kSharedBytes, params);
-  };
-  if (params.geometry.dropout.rng != nullptr) {
-    launch.template operator()<true>();
+template <typename T>
+void launch_warpgroup_forward(const KernelArgs& args, const Geometry& geometry) {
+  if (geometry.dropout.rng != nullptr) {
+    launch_warpgroup_forward<T, true>(args, geometry);
   } else {
-    launch.template operator()<false>();
+    launch_warpgroup_forward<T, false>(args, geometry);
   }
 }
 

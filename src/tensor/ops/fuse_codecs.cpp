@@ -120,9 +120,6 @@ class CodecFusion {
     if (op == &residual_norm_op) {
       return fuse_norm(n);
     }
-    if (op == &attention_op) {
-      return attends_in_codes_ && fuse_attention(n);
-    }
     const Activation kind = activation_of(op);
     return kind != Activation::none && fuse_activation(n, kind);
   }
@@ -217,49 +214,6 @@ class CodecFusion {
       replace(sum, g_.output(made, 5));
     }
     erase(n);
-    return true;
-  }
-
-  // How v is coded, itself or in another shape that it is a view of.
-  Encoding encoding_in_any_shape(ValueId v) const {
-    const Encoding found = encoding_of(v);
-    const NodeId made = g_.value(v).producer;
-    const bool is_view = made != kNoNode && g_.node(made).op == &reshape_op;
-    return found.node == kNoNode && is_view ? encoding_in_any_shape(g_.in(made, 0)) : found;
-  }
-
-  bool fuse_attention(NodeId n) {
-    const std::vector<ValueId> inputs(g_.inputs(n).begin(), g_.inputs(n).end());
-    AttentionCodesAttrs attrs{g_.attr<AttentionAttrs>(n), {}};
-    std::array<Encoding, 3> of;
-    for (size_t i = 0; i < of.size(); ++i) {
-      of[i] = encoding_in_any_shape(inputs[i]);
-      attrs.code = i == 0 ? of[i].code : attrs.code;
-      if (of[i].node == kNoNode || gone_of(of[i].node) || !is_same(of[i].code, attrs.code) ||
-          !has_whole_heads(attrs.code, g_.shape(g_.in(of[i].node, 0)), g_.shape(inputs[i]))) {
-        return false;
-      }
-    }
-    const bool shared =
-        of[0].node == of[1].node || of[0].node == of[2].node || of[1].node == of[2].node;
-    const ValueId q = inputs[0];
-    if (shared ||
-        !is_attended_in_codes(attrs.code, g_.dtype(q), g_.shape(q), attrs.attention.scale)) {
-      return false;
-    }
-    const NodeId made = g_.emit_node(attention_codes_op, inputs, attrs);
-    for (int i = 0; i < kAttentionCodes; ++i) {
-      replace(g_.output(n, i), g_.output(made, i));
-    }
-    erase(n);
-    for (size_t i = 0; i < of.size(); ++i) {
-      for (int part = 0; part < of[i].code.parts(); ++part) {
-        const ValueId from = g_.output(of[i].node, part);
-        const int output = kAttentionCodes + 2 * static_cast<int>(i) + part;
-        replace(from, reshape(g_, g_.output(made, output), g_.shape(from)));
-      }
-      erase(of[i].node);
-    }
     return true;
   }
 

@@ -14,8 +14,6 @@ namespace lithe {
 //   residual_norm, and codes of its sum      -> residual_norm_codes, with its sum where it is read
 //   residual_norm_grad or layer_norm_dx of such codes
 //       -> residual_norm_codes_grad
-//   attention, and int8 codes of q, k and v alike, where the device's kernel makes them
-//       -> attention_codes
 //   attention_grad of int8 codes of q, k and v, where the device's kernel takes them
 //       -> attention_codes_grad
 // The CPU's kernels of attention decode ahead, and would only hold on to the codes for longer.

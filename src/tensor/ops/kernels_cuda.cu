@@ -121,7 +121,6 @@ constexpr Entry kKernels[] = {
     // attention
     {&attention_op, attention_cuda},
     {&attention_grad_op, attention_grad_cuda},
-    {&attention_codes_op, attention_codes_cuda},
     {&attention_codes_grad_op, attention_codes_grad_cuda},
     // lookup and dropout
     {&embedding_op, embedding_cuda},

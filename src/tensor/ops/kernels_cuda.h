@@ -104,7 +104,6 @@ void spread_rows_cuda(const KernelArgs& args);
 void attention_cuda(const KernelArgs& args);
 void attention_grad_cuda(const KernelArgs& args);
 // attention_codes_cuda.cu
-void attention_codes_cuda(const KernelArgs& args);
 void attention_codes_grad_cuda(const KernelArgs& args);
 
 // offload_cuda.cu

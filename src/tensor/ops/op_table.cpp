@@ -77,7 +77,6 @@ std::span<const OpDef* const> op_table() {
       &softmax_grad_op,
       &attention_op,
       &attention_grad_op,
-      &attention_codes_op,
       &attention_codes_grad_op,
       // normalisation
       &layer_norm_op,
