@@ -2,9 +2,9 @@
 # Builds on a machine with an NVIDIA GPU, compares every CUDA kernel with the CPU, times the large
 # shapes beside PyTorch and runs compute-sanitizer over the registry.
 #
-#   scripts/device_check.sh [--build | --quick | --steps | --sanitize]
+#   scripts/device_check.sh [--build | --quick | --steps | --sanitize [OP...]]
 #     --build: only build; --quick: build, tests and compare; --steps: build and time training
-#     steps; --sanitize: build, memcheck and racecheck
+#     steps; --sanitize: build, memcheck and racecheck, of all cases or those of these ops
 #
 # Results go to $OUT (default: build-device/results): machine.json, log.txt, compare.json,
 # support.json, perf.json, peers.json, table.md, steps.json, steps.md, trace_*.json, sanitizer.txt.
@@ -21,6 +21,8 @@ case "$mode" in
      exit 2 ;;
 esac
 
+[[ $# == 0 ]] || shift
+sanitized=$*  # ops
 build="build-device"
 out=${OUT:-$build/results}
 limit=${SECONDS_LIMIT:-530}
@@ -105,12 +107,13 @@ configure() {
 # says how far it came. Instrumenting some of the kernels only makes racecheck fail, so it watches the
 # libraries' too: hazards inside of those are counted apart and are no failure.
 sanitize_share() {
-  local tool=$1 share=$2 rc=0 text own library
+  local tool=$1 share=$2 op=${3:-} rc=0 text own library
   text=$(timeout "$sanitizer_limit" compute-sanitizer --tool "$tool" --show-backtrace no \
-    --error-exitcode 99 "$build/bin/op_registry" --mode run --device cuda --part "$share" 2>&1) || rc=$?
+    --error-exitcode 99 "$build/bin/op_registry" --mode run --device cuda --part "$share" \
+    ${op:+--op "$op"} 2>&1) || rc=$?
   own=$(grep -aE '^=========' <<< "$text" | grep -ac 'lithe::')
   library=$(grep -aE '^=========.*Race reported' <<< "$text" | grep -acv 'lithe::')
-  echo "$tool $share: rc $rc, own reports $own, races within libraries $library;" \
+  echo "$tool ${op:+$op }$share: rc $rc, own reports $own, races within libraries $library;" \
     "$(grep -aE ' cases, ' <<< "$text" | tail -1 | cut -d\; -f1);" \
     "$(grep -aE 'SUMMARY|passed,' <<< "$text" | tr '\n' ' ')"
   if [[ $rc == 99 && $own == 0 && $library -gt 0 ]]; then
@@ -128,12 +131,14 @@ export build
 
 # sanitize TOOL
 sanitize() {
-  for ((k = 1; k <= shares; ++k)); do echo "$1 $k/$shares"; done |
-    xargs -P "$(nproc)" -L 1 bash -c 'sanitize_share "$0" "$1"' >> "$out/sanitizer.txt" 2>&1
+  local op shares=128
+  [[ -z $sanitized ]] || shares=6
+  for op in ${sanitized:-""}; do
+    for ((k = 1; k <= shares; ++k)); do echo "$1 $k/$shares${op:+ $op}"; done
+  done | xargs -P "$(nproc)" -L 1 bash -c 'sanitize_share "$0" "$@"' >> "$out/sanitizer.txt" 2>&1
 }
 export -f sanitize
-shares=128
-export out shares
+export out sanitized
 
 # The machine that the figures belong to.
 describe_machine() {
