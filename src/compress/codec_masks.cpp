@@ -1,5 +1,6 @@
 #include "compress/codec_masks.h"
 
+#include "tensor/graph/rewrite.h"
 #include "tensor/ops/dropout_mask.h"
 
 namespace lithe {
@@ -15,26 +16,17 @@ std::vector<SavedValue> dropout_sites(const Graph& g) {
 }
 
 void store_dropout_masks(Graph& g, const std::vector<StoredMask>& masks) {
-  const ScopeId scope = g.current_scope();
-  const Phase phase = g.phase();
-  std::vector<ValueId> to(static_cast<size_t>(g.value_count()), kNoValue);
+  Rewrite rewrite(g);
   for (const StoredMask& m : masks) {
     const NodeId n = g.value(m.dropped).producer;
     const auto attrs = g.attr<DropoutAttrs>(n);
     const std::array<ValueId, 2> in = {g.in(n, 0), g.in(n, 1)};  // x, rng
-    g.set_cursor(n);
-    g.set_scope(g.node(n).scope);
-    g.set_phase(g.node(n).phase);
+    rewrite.at(n);
     const ValueId mask = dropout_mask(g, in[1], attrs, g.shape(in[0]), m.packed);
-    to[static_cast<size_t>(m.dropped)] = dropout_apply(g, in[0], mask, attrs, m.packed);
+    rewrite.replace(m.dropped, dropout_apply(g, in[0], mask, attrs, m.packed));
+    rewrite.erase(n);
   }
-  g.replace_uses(to);
-  for (const StoredMask& m : masks) {
-    g.erase(g.value(m.dropped).producer);
-  }
-  g.set_cursor(kNoNode);
-  g.set_scope(scope);
-  g.set_phase(phase);
+  rewrite.finish();
 }
 
 }  // namespace lithe

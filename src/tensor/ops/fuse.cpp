@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "tensor/graph/rewrite.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/linear_packed.h"
@@ -16,36 +17,6 @@ namespace lithe {
 namespace {
 
 constexpr size_t kMostStacked = InferContext::kMaxOutputs;
-
-// Who reads each value, and where nodes stand.
-class Readers {
- public:
-  explicit Readers(const Graph& g)
-      : first_(static_cast<size_t>(g.value_count()), kNoNode),
-        count_(first_.size(), 0),
-        position_(static_cast<size_t>(g.node_count()), 0) {
-    int position = 0;
-    for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
-      position_[static_cast<size_t>(n)] = position++;
-      for (ValueId v : g.inputs(n)) {
-        if (v == kNoValue) {
-          continue;
-        }
-        if (count_[static_cast<size_t>(v)]++ == 0) {
-          first_[static_cast<size_t>(v)] = n;
-        }
-      }
-    }
-  }
-  int count(ValueId v) const { return count_[static_cast<size_t>(v)]; }
-  NodeId first(ValueId v) const { return first_[static_cast<size_t>(v)]; }
-  int position(NodeId n) const { return position_[static_cast<size_t>(n)]; }
-
- private:
-  std::vector<NodeId> first_;
-  std::vector<int> count_;
-  std::vector<int> position_;
-};
 
 // The node that made v, where v is its only purpose.
 NodeId sole_producer(const Graph& g, const Readers& readers, ValueId v) {
@@ -80,40 +51,6 @@ ValueId product_with(Graph& g, NodeId n, ValueId addend) {
 bool same_type(const Graph& g, ValueId a, ValueId b) {
   return g.dtype(a) == g.dtype(b) && g.shape(a) == g.shape(b);
 }
-
-// What is rewritten, carried out by `finish`: until then all ids and positions stay as they were.
-class Rewrite {
- public:
-  explicit Rewrite(Graph& g) : g_(g), scope_(g.current_scope()), phase_(g.phase()) {
-    to_.assign(static_cast<size_t>(g.value_count()), kNoValue);
-  }
-  // New nodes stand where `n` does and belong where it belongs.
-  void at(NodeId n) {
-    g_.set_cursor(n);
-    g_.set_scope(g_.node(n).scope);
-    g_.set_phase(g_.node(n).phase);
-  }
-  void replace(ValueId from, ValueId with) { to_[static_cast<size_t>(from)] = with; }
-  void erase(NodeId n) { gone_.push_back(n); }
-  void finish() {
-    if (!gone_.empty()) {
-      g_.replace_uses(to_);
-      for (NodeId n : gone_) {
-        g_.erase(n);
-      }
-    }
-    g_.set_cursor(kNoNode);
-    g_.set_scope(scope_);
-    g_.set_phase(phase_);
-  }
-
- private:
-  Graph& g_;
-  std::vector<ValueId> to_;
-  std::vector<NodeId> gone_;
-  ScopeId scope_;
-  Phase phase_;
-};
 
 }  // namespace
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <vector>
 
+#include "tensor/graph/rewrite.h"
 #include "tensor/ops/activation_codes.h"
 #include "tensor/ops/attention_codes.h"
 #include "tensor/ops/layout.h"
@@ -53,16 +54,10 @@ class CodecFusion {
   CodecFusion(Graph& g, DeviceKind device)
       : g_(g),
         attends_in_codes_(device != DeviceKind::cpu),
-        readers_(static_cast<size_t>(g.value_count()), 0),
-        encoding_(readers_.size(), kNoNode),
-        to_(readers_.size(), kNoValue),
-        gone_(static_cast<size_t>(g.node_count()), false) {
+        readers_(g),
+        rewrite_(g),
+        encoding_(static_cast<size_t>(g.value_count()), kNoNode) {
     for (NodeId n = g.first(); n != kNoNode; n = g.next(n)) {
-      for (ValueId v : g.inputs(n)) {
-        if (v != kNoValue) {
-          ++readers_[static_cast<size_t>(v)];
-        }
-      }
       if (is_encode(g.node(n).op) && g.node(n).phase == Phase::forward &&
           code_of(g, n).kind != SavedCode::Kind::none) {
         encoding_[static_cast<size_t>(g.in(n, 0))] = n;
@@ -71,30 +66,15 @@ class CodecFusion {
   }
 
   int run(std::span<ParameterGradient> gradients) {
-    const ScopeId scope = g_.current_scope();
-    const Phase phase = g_.phase();
     int fused = 0;
     for (const NodeId n : g_.order()) {
-      g_.set_cursor(n);
-      g_.set_scope(g_.node(n).scope);
-      g_.set_phase(g_.node(n).phase);
+      rewrite_.at(n);
       fused += fuse(n) ? 1 : 0;
     }
-    if (fused > 0) {
-      g_.replace_uses(to_);
-      for (size_t n = 0; n < gone_.size(); ++n) {
-        if (gone_[n]) {
-          g_.erase(static_cast<NodeId>(n));
-        }
-      }
-      for (ParameterGradient& p : gradients) {
-        const ValueId now = to_[static_cast<size_t>(p.gradient)];
-        p.gradient = now == kNoValue ? p.gradient : now;
-      }
+    rewrite_.finish();
+    for (ParameterGradient& p : gradients) {
+      p.gradient = rewrite_.now(p.gradient);
     }
-    g_.set_cursor(kNoNode);
-    g_.set_scope(scope);
-    g_.set_phase(phase);
     return fused;
   }
 
@@ -124,8 +104,6 @@ class CodecFusion {
     return kind != Activation::none && fuse_activation(n, kind);
   }
 
-  int readers(ValueId v) const { return readers_[static_cast<size_t>(v)]; }
-
   // How v is coded, where every group lies in neighbouring lanes.
   Encoding encoding_of(ValueId v) const {
     const NodeId n = encoding_[static_cast<size_t>(v)];
@@ -135,26 +113,13 @@ class CodecFusion {
                : Encoding{n, code};
   }
 
-  // `with` takes the place of `from`, for outputs and gradients too.
-  void replace(ValueId from, ValueId with) {
-    to_[static_cast<size_t>(from)] = with;
-    if (g_.value(from).is_output) {
-      const std::string name = g_.name(from);
-      g_.mark_output(with, name);
-      g_.clear_output(from);
-    }
-    if (g_.value(from).is_gradient) {
-      g_.mark_gradient(with);
-    }
-  }
-  void erase(NodeId n) { gone_[static_cast<size_t>(n)] = true; }
   // The outputs of `made` from `first` on take the place of an encode node's.
   void replace_codes(const Encoding& e, NodeId made, int first) {
     for (int i = 0; i < e.code.parts(); ++i) {
-      replace(g_.output(e.node, i), g_.output(made, first + i));
+      rewrite_.replace(g_.output(e.node, i), g_.output(made, first + i));
     }
     if (e.node != kNoNode) {
-      erase(e.node);
+      rewrite_.erase(e.node);
     }
   }
 
@@ -163,7 +128,7 @@ class CodecFusion {
                        const Encoding& of_y) {
     const ActivationCodesAttrs attrs{kind, of_x.code, of_y.code};
     const NodeId made = g_.emit_node(activation_codes_op, std::array{x}, attrs);
-    replace(y, g_.output(made, 0));
+    rewrite_.replace(y, g_.output(made, 0));
     replace_codes(of_x, made, 1);
     replace_codes(of_y, made, 1 + of_x.code.parts());
     return true;
@@ -178,8 +143,8 @@ class CodecFusion {
     const std::vector<ValueId> inputs(g_.inputs(n).begin(), g_.inputs(n).end());
     const NodeId product = g_.emit_node(linear_op, inputs, LinearAttrs{});
     const ValueId x = g_.output(product, 0);
-    replace(g_.output(n, 1), x);
-    erase(n);
+    rewrite_.replace(g_.output(n, 1), x);
+    rewrite_.erase(n);
     return emit_activation(x, g_.output(n, 0), kind, of_x, of_y);
   }
 
@@ -189,12 +154,12 @@ class CodecFusion {
     if ((of_x.node == kNoNode && of_y.node == kNoNode) || gone_of(of_x.node)) {
       return false;
     }
-    erase(n);
+    rewrite_.erase(n);
     return emit_activation(g_.in(n, 0), g_.output(n, 0), kind, of_x, of_y);
   }
 
   // Whether another reader of the same value has taken over its coding.
-  bool gone_of(NodeId n) const { return n != kNoNode && gone_[static_cast<size_t>(n)]; }
+  bool gone_of(NodeId n) const { return n != kNoNode && rewrite_.is_erased(n); }
 
   bool fuse_norm(NodeId n) {
     const ValueId sum = g_.output(n, 1);
@@ -203,31 +168,31 @@ class CodecFusion {
       return false;
     }
     const std::vector<ValueId> inputs(g_.inputs(n).begin(), g_.inputs(n).end());
-    const bool read_on = readers(sum) > 1 || g_.value(sum).is_output;
+    const bool read_on = readers_.count(sum) > 1 || g_.value(sum).is_output;
     const ResidualNormCodesAttrs attrs{g_.attr<ResidualNormAttrs>(n), of_sum.code, read_on};
     const NodeId made = g_.emit_node(residual_norm_codes_op, inputs, attrs);
-    replace(g_.output(n, 0), g_.output(made, 0));
-    replace(g_.output(n, 2), g_.output(made, 1));
-    replace(g_.output(n, 3), g_.output(made, 2));
+    rewrite_.replace(g_.output(n, 0), g_.output(made, 0));
+    rewrite_.replace(g_.output(n, 2), g_.output(made, 1));
+    rewrite_.replace(g_.output(n, 3), g_.output(made, 2));
     replace_codes(of_sum, made, 3);
     if (read_on) {
-      replace(sum, g_.output(made, 5));
+      rewrite_.replace(sum, g_.output(made, 5));
     }
-    erase(n);
+    rewrite_.erase(n);
     return true;
   }
 
   // Whether v is another shape of a value, for one reader alone.
   bool is_sole_view(ValueId v) const {
     const NodeId made = g_.value(v).producer;
-    return made != kNoNode && g_.node(made).op == &reshape_op && readers(v) == 1 &&
+    return made != kNoNode && g_.node(made).op == &reshape_op && readers_.count(v) == 1 &&
            !g_.value(v).is_output;
   }
 
   // The node that restores v for this reader alone.
   NodeId sole_decoding(ValueId v, const OpDef& op) const {
     const NodeId made = g_.value(v).producer;
-    const bool sole = made != kNoNode && g_.node(made).op == &op && readers(v) == 1 &&
+    const bool sole = made != kNoNode && g_.node(made).op == &op && readers_.count(v) == 1 &&
                       !g_.value(v).is_output && code_of(g_, made).kind != SavedCode::Kind::none;
     return sole ? made : kNoNode;
   }
@@ -305,22 +270,18 @@ class CodecFusion {
   }
 
   bool replace_all(NodeId n, std::span<const NodeId> restoring, NodeId made) {
-    for (int i = 0; i < g_.node(made).output_count; ++i) {
-      replace(g_.output(n, i), g_.output(made, i));
-    }
-    erase(n);
+    rewrite_.replace_node(n, made);
     for (const NodeId node : restoring) {
-      erase(node);
+      rewrite_.erase(node);
     }
     return true;
   }
 
   Graph& g_;
   bool attends_in_codes_;
-  std::vector<int> readers_;      // of each value
+  Readers readers_;
+  Rewrite rewrite_;
   std::vector<NodeId> encoding_;  // of each value
-  std::vector<ValueId> to_;
-  std::vector<bool> gone_;
 };
 
 }  // namespace
