@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "report/memory_stack.h"
 #include "report/memory_table.h"
@@ -150,10 +151,11 @@ std::vector<ComparisonRow> result_rows(std::span<const ComparedRun> runs) {
 std::vector<ComparisonRow> setting_rows(std::span<const ComparedRun> runs) {
   std::vector<ComparisonRow> rows;
   for (const SettingDifference& setting : settings_that_differ(runs)) {
-    ComparisonRow& added = rows.emplace_back(setting.key, std::vector<std::string>{});
+    ComparisonRow added{setting.key, {}};
     for (const std::optional<std::string>& value : setting.values) {
       added.cells.push_back(value ? shortened(*value, kSettingWidth) : "–");
     }
+    rows.push_back(std::move(added));
   }
   return rows;
 }

@@ -275,7 +275,7 @@ std::optional<fs::path> newest_checkpoint(const fs::path& folder) {
 
 CheckpointState load_checkpoint(const fs::path& checkpoint, const SlotTable& slots,
                                 const std::function<void(SlotId, const Tensor&)>& put) {
-  const CheckpointState state = read_manifest(checkpoint);
+  CheckpointState state = read_manifest(checkpoint);
   const SafetensorsFile file = SafetensorsFile::open(checkpoint / kSlotsFile);
   if (file.names().size() != static_cast<size_t>(slots.size())) {
     throw FileError("checkpoint",

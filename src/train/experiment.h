@@ -71,7 +71,7 @@ class Experiment {
     int64_t choice = kNoChoice;
     StepKind kind = StepKind::update;
     StepShape shape;
-    auto operator<=>(const GraphKey&) const = default;
+    auto operator<=>(const GraphKey&) const = default;  // NOLINT(modernize-use-nullptr)
   };
   struct Choice {
     int64_t id = kNoChoice;

@@ -194,7 +194,7 @@ Schema train_options() {
 
 recipe::Recipe load_train_recipe(const std::string& path, std::span<const std::string> overrides) {
   const Schema schema = train_options();
-  const recipe::Recipe plain = recipe::Recipe::load(path, schema, overrides);
+  recipe::Recipe plain = recipe::Recipe::load(path, schema, overrides);
   const std::string preset = plain.string("codecs");
   if (preset == "none") {
     return plain;

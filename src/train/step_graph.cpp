@@ -203,6 +203,7 @@ StepGraph build_update_step(const StepContext& context, const Optimizer& optimiz
     inputs.measures.squares = true;
     updates = attach_updates(g, built.gradients, optimizer, inputs, order);
     std::vector<ValueId> sums;
+    sums.reserve(updates.size());
     for (const UpdateOut& out : updates) {
       sums.push_back(out.squares);
     }

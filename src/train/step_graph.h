@@ -21,8 +21,8 @@ enum class StepKind : uint8_t { update, accumulate, eval };
 // long as their longest sample.
 struct StepShape {
   int64_t batch = 1;
-  int64_t tokens = 0;  // 0: not text
-  auto operator<=>(const StepShape&) const = default;
+  int64_t tokens = 0;                                  // 0: not text
+  auto operator<=>(const StepShape&) const = default;  // NOLINT(modernize-use-nullptr)
 };
 
 struct StepOptions {

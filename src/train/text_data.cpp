@@ -24,7 +24,7 @@ struct TextSetup {
 };
 
 std::string eval_path(const TextSetup& setup) {
-  const std::string path = setup.data.string("eval_path");
+  std::string path = setup.data.string("eval_path");
   if (path.empty()) {
     throw UsageError("data.eval_path",
                      "{}: no evaluation file is named; name one, or set eval.every_steps=-1",
@@ -34,7 +34,7 @@ std::string eval_path(const TextSetup& setup) {
 }
 
 std::string train_path(const TextSetup& setup) {
-  const std::string path = setup.data.string("path");
+  std::string path = setup.data.string("path");
   if (path.empty()) {
     throw UsageError("data.path", "{}: no file is named", setup.data.where("path"));
   }

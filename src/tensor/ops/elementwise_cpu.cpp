@@ -65,10 +65,10 @@ void run_binary(const KernelArgs& args) {
   const T* b = args.in[1].as<T>();
   T* y = args.out[0].as<T>();
   const Strided<2> walk = broadcast_walk(args.in[0].shape, args.in[1].shape, args.out[0].shape);
-  const auto [stride_a, stride_b] = walk.inner_stride();
+  const Strided<2>::Offsets stride = walk.inner_stride();
   parallel_for(args.out[0].numel(), 1, [&](int64_t begin, int64_t end) {
     for_rows(walk, begin, end, [&](int64_t i, const Strided<2>::Offsets& at, int64_t n) {
-      combine_row<kKind>(a + at[0], stride_a, b + at[1], stride_b, y + i, n);
+      combine_row<kKind>(a + at[0], stride[0], b + at[1], stride[1], y + i, n);
     });
   });
 }

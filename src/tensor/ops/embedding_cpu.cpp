@@ -72,7 +72,8 @@ template <typename Place>
 void sum_linked(const KernelArgs& args, const IdLinks& links, int64_t vocabulary,
                 const Place& place) {
   const int64_t hidden = args.out[0].shape[1];
-  const auto [first, next] = links;
+  const int64_t* const first = links.first;
+  const int64_t* const next = links.next;
   dispatch_floating(args.out[0].dtype, args.op, [&]<typename T>() {
     using A = acc_t<T>;
     constexpr int64_t kStrip = 256;

@@ -23,13 +23,13 @@ template <typename A>
 struct VectorOf;
 template <>
 struct VectorOf<float> {
-  typedef float type __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
-  typedef int32_t mask __attribute__((vector_size(kVectorBytes)));
+  using type __attribute__((vector_size(kVectorBytes), aligned(4), may_alias)) = float;
+  using mask __attribute__((vector_size(kVectorBytes))) = int32_t;
 };
 template <>
 struct VectorOf<double> {
-  typedef double type __attribute__((vector_size(kVectorBytes), aligned(8), may_alias));
-  typedef int64_t mask __attribute__((vector_size(kVectorBytes)));
+  using type __attribute__((vector_size(kVectorBytes), aligned(8), may_alias)) = double;
+  using mask __attribute__((vector_size(kVectorBytes))) = int64_t;
 };
 template <typename A>
 using Vector = typename VectorOf<A>::type;
