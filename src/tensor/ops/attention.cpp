@@ -14,6 +14,10 @@
 namespace lithe {
 namespace {
 
+DType statistics_dtype(DType t) { return t == DType::f64 ? DType::f64 : DType::f32; }
+
+Shape statistics_shape(const Shape& q) { return {q[0], q[2], q[1]}; }
+
 void expect_operands(InferContext& c, const AttentionAttrs& attrs, int mask, int rng) {
   c.expect_floating(0);
   c.expect_same_dtype(0, 1);
@@ -25,7 +29,7 @@ void infer_attention(InferContext& c) {
   c.expect_inputs(3, 5);
   expect_operands(c, c.attr<AttentionAttrs>(), 3, 4);
   c.output(c.dtype(0), c.shape(0));
-  c.output(attention_statistics_dtype(c.dtype(0)), attention_statistics_shape(c.shape(0)));
+  c.output(statistics_dtype(c.dtype(0)), statistics_shape(c.shape(0)));
 }
 
 void declare_packed(InferContext& c, const AttentionGradAttrs& attrs, DType dtype) {
@@ -118,7 +122,9 @@ double visible_pairs(const Shape& q, const Shape& k, bool causal) {
 }
 
 double flops(const Graph& g, NodeId n) {
-  return attention_flops(g.attr<AttentionAttrs>(n), g.shape(g.in(n, 0)), g.shape(g.in(n, 1)));
+  const Shape& q = g.shape(g.in(n, 0));
+  const double pairs = visible_pairs(q, g.shape(g.in(n, 1)), g.attr<AttentionAttrs>(n).causal);
+  return pairs * (4.0 * static_cast<double>(q[3]) + 5.0);  // two products and the softmax
 }
 
 double flops_grad(const Graph& g, NodeId n) {
@@ -131,7 +137,13 @@ AttentionTiles tiles_of(const Shape& q, const Shape& k, DType dtype) {
 }
 
 int64_t workspace(const Graph& g, NodeId n, DeviceKind device) {
-  return attention_workspace(g.shape(g.in(n, 0)), g.shape(g.in(n, 1)), g.dtype(g.in(n, 0)), device);
+  if (device != DeviceKind::cpu) {
+    return 0;
+  }
+  const DType dtype = g.dtype(g.in(n, 0));
+  const int64_t size = dtype == DType::f64 ? 8 : 4;
+  const AttentionTiles tiles = tiles_of(g.shape(g.in(n, 0)), g.shape(g.in(n, 1)), dtype);
+  return checked_mul(omp_get_max_threads(), tiles.forward_elements() * size);
 }
 
 int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
@@ -141,12 +153,6 @@ int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
 }
 
 }  // namespace
-
-DType attention_statistics_dtype(DType operands) {
-  return operands == DType::f64 ? DType::f64 : DType::f32;
-}
-
-Shape attention_statistics_shape(const Shape& q) { return {q[0], q[2], q[1]}; }
 
 void expect_attention_shapes(InferContext& c, const AttentionAttrs& attrs, int mask, int rng) {
   const Shape& q = c.shape(0);
@@ -197,7 +203,7 @@ void expect_attention_grad(InferContext& c, const AttentionGradAttrs& attrs, DTy
   if (c.has(3)) {
     c.expect_shape(3, c.shape(0), "out");
   }
-  c.expect_shape(4, attention_statistics_shape(c.shape(0)), "the log-sum-exp");
+  c.expect_shape(4, statistics_shape(c.shape(0)), "the log-sum-exp");
   c.expect_shape(5, c.shape(0), "dout");
   if (attrs.packed) {
     declare_packed(c, attrs, dtype);
@@ -214,23 +220,10 @@ void expect_attention_grad(InferContext& c, const AttentionGradAttrs& attrs, DTy
   }
 }
 
-double attention_flops(const AttentionAttrs& attrs, const Shape& q, const Shape& k) {
-  // Two products and the softmax.
-  return visible_pairs(q, k, attrs.causal) * (4.0 * static_cast<double>(q[3]) + 5.0);
-}
-
 double attention_grad_flops(const AttentionGradAttrs& attrs, const Shape& q, const Shape& k) {
   const int products = 2 + (attrs.dq ? 1 : 0) + (attrs.dk ? 1 : 0) + (attrs.dv ? 1 : 0);
   return visible_pairs(q, k, attrs.forward.causal) *
          (2.0 * products * static_cast<double>(q[3]) + 8.0);
-}
-
-int64_t attention_workspace(const Shape& q, const Shape& k, DType dtype, DeviceKind device) {
-  if (device != DeviceKind::cpu) {
-    return 0;
-  }
-  const int64_t size = dtype == DType::f64 ? 8 : 4;
-  return checked_mul(omp_get_max_threads(), tiles_of(q, k, dtype).forward_elements() * size);
 }
 
 int64_t attention_grad_workspace(const AttentionGradAttrs& attrs, const Shape& q, const Shape& k,
@@ -238,7 +231,7 @@ int64_t attention_grad_workspace(const AttentionGradAttrs& attrs, const Shape& q
   if (device == DeviceKind::cuda) {
     if (!attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)) {
       // dO · O, as many as the log-sum-exp.
-      return byte_size(attention_statistics_dtype(dtype), attention_statistics_shape(q));
+      return byte_size(statistics_dtype(dtype), statistics_shape(q));
     }
     const bool queries_first = attrs.dq || !has_out;
     const bool shares_mask = attrs.forward.dropout > 0 && queries_first && (attrs.dk || attrs.dv);
