@@ -231,6 +231,17 @@ inline std::map<std::string, Tensor> run(BlockPlan& block) {
   return out;
 }
 
+// The same gradients, bit by bit.
+inline void check_same_bits(const std::map<std::string, Tensor>& expected,
+                            const std::map<std::string, Tensor>& got) {
+  REQUIRE(expected.size() == got.size());
+  for (const auto& [name, value] : expected) {
+    INFO(name);
+    REQUIRE(got.contains(name));
+    CHECK(same_bits(value, got.at(name)));
+  }
+}
+
 inline double relative_error(const Tensor& a, const Tensor& b) {
   const Tensor x = a.to(DType::f64);
   const Tensor y = b.to(DType::f64);

@@ -49,12 +49,7 @@ TEST_CASE("offloaded values leave every gradient bit-equal, and the arena") {
       // The input of GELU alone is back when backward begins, and nothing else has gone.
       const int64_t least = edges.starts_with("gelu") ? 0 : 1;
       CHECK(plain.plan.live_peak_bytes - block.plan.live_peak_bytes >= least);
-      const auto got = run(block);
-      REQUIRE(expected.size() == got.size());
-      for (const auto& [name, value] : expected) {
-        INFO(name);
-        CHECK(same_bits(value, got.at(name)));
-      }
+      check_same_bits(expected, run(block));
     }
   }
 }

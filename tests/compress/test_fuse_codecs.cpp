@@ -66,14 +66,7 @@ TEST_CASE("fused codecs give every gradient the bits of separate ones") {
         CHECK(together.fused >= 2);
         CHECK(count(*together.graph, activation_codes_op) == 1);
         CHECK(count(*together.graph, activation_codes_grad_op) == 1);
-        const auto expected = run(apart);
-        const auto got = run(together);
-        REQUIRE(expected.size() == got.size());
-        for (const auto& [name, value] : expected) {
-          INFO(name);
-          REQUIRE(got.contains(name));
-          CHECK(same_bits(value, got.at(name)));
-        }
+        check_same_bits(run(apart), run(together));
       }
     }
   }
@@ -124,14 +117,7 @@ TEST_CASE("attention's gradient reads codes of its operands in fp32: same bits, 
       // Such graphs are made for CUDA only.
       CHECK(make_plan(*together.graph, DeviceKind::cuda).live_peak_bytes <=
             make_plan(*apart.graph, DeviceKind::cuda).live_peak_bytes);
-      const auto expected = run(apart);
-      const auto got = run(together);
-      REQUIRE(expected.size() == got.size());
-      for (const auto& [name, value] : expected) {
-        INFO(name);
-        REQUIRE(got.contains(name));
-        CHECK(same_bits(value, got.at(name)));
-      }
+      check_same_bits(run(apart), run(together));
     }
   }
 }
@@ -159,14 +145,7 @@ TEST_CASE("activations read codes with scales: same bits, no more memory") {
         if (bert && compute == DType::bf16) {
           continue;  // a layer's own activation, which no code leaves there, reads unrounded sums
         }
-        const auto expected = run(apart);
-        const auto got = run(together);
-        REQUIRE(expected.size() == got.size());
-        for (const auto& [name, value] : expected) {
-          INFO(name);
-          REQUIRE(got.contains(name));
-          CHECK(same_bits(value, got.at(name)));
-        }
+        check_same_bits(run(apart), run(together));
       }
     }
     // Rows of 320 are no groups of 128.
