@@ -113,6 +113,11 @@ TEST_CASE("attention's gradient reads codes of its operands in fp32: same bits, 
       const bool reads = compute == DType::f32;
       CHECK(count(*together.graph, attention_codes_grad_op) == (reads ? 1 : 0));
       CHECK(count(*together.graph, quantize_decode_op) == (reads ? 0 : 3));
+      for (const NodeId n : together.graph->order()) {
+        if (together.graph->node(n).op == &attention_codes_grad_op) {
+          CHECK(together.graph->attr<AttentionCodesGradAttrs>(n).grad.bias_sums);
+        }
+      }
       CHECK(saved_sizes(together) == saved_sizes(apart));
       // Such graphs are made for CUDA only.
       CHECK(make_plan(*together.graph, DeviceKind::cuda).live_peak_bytes <=

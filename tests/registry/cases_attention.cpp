@@ -2,6 +2,7 @@
 
 #include "registry/registry.h"
 #include "tensor/ops/attention.h"
+#include "tensor/ops/layout.h"
 
 namespace lithe::registry {
 namespace {
@@ -30,6 +31,17 @@ void drop_output(Graph& g) {
   }
 }
 
+// The gradients of a node. Without attention's output those of the scores add up to 0 over the
+// keys, and so do the sums for the key's bias: they are compared as one with the others.
+std::vector<ValueId> gradients_of(Graph& g, NodeId n, bool joins_sums) {
+  const auto outputs = g.outputs(n);
+  std::vector<ValueId> out(outputs.begin(), outputs.end());
+  if (joins_sums) {
+    out = {out[0], concat(g, std::span<const ValueId>(out).subspan(1), 0)};
+  }
+  return out;
+}
+
 // The backward pass alone; `derives` without attention's output. The log-sum-exp is no true one;
 // above 0.5, it keeps the probabilities within what fp16 holds.
 void add_gradient_case(std::vector<Case>& cases, const char* name, const Shape& q, const Shape& k,
@@ -52,16 +64,12 @@ void add_gradient_case(std::vector<Case>& cases, const char* name, const Shape& 
                      const ValueId rng = attrs.forward.dropout > 0 ? in.back() : kNoValue;
                      const std::array<ValueId, 8> all = {in[0],   in[1],       in[2], given,
                                                          in[lse], in[lse + 1], mask,  rng};
-                     const NodeId n = g.emit_node(attention_grad_op, all, attrs);
-                     std::vector<ValueId> out;
-                     for (int i = 0; i < g.node(n).output_count; ++i) {
-                       out.push_back(g.output(n, i));
-                     }
-                     return out;
+                     return gradients_of(g, g.emit_node(attention_grad_op, all, attrs),
+                                         derives && attrs.bias_sums);
                    }});
 }
 
-// dq, dk and dv in one output.
+// dq, dk and dv in one output, with and without their sums.
 void add_packed_gradients(std::vector<Case>& cases) {
   struct Size {
     Shape q;
@@ -80,6 +88,8 @@ void add_packed_gradients(std::vector<Case>& cases) {
       {{2, 197, 2, 64}, {.scale = 0.125}},
       {{3, 200, 2, 64}, {0.125, true, 0.2, 5}, true},
       {{70, 130, 2, 64}, {.scale = 0.125}, true},
+      {{3, 65, 3, 8}, {.scale = 0.3}},
+      {{1, 64, 1, 64}, {.scale = 0.125}},
       {{1, 300, 2, 40}, {.scale = 0.16, .causal = true}, true},
       {{1, 72, 2, 40}, {.scale = 0.16, .dropout = 0.1, .dropout_key = 4}},
       // dropout over odd rows; warps: dq of one task, of several and joined, larger heads
@@ -93,8 +103,11 @@ void add_packed_gradients(std::vector<Case>& cases) {
   };
   for (const Size& s : sizes) {
     for (const bool derives : {false, true}) {
-      add_gradient_case(cases, "packed", s.q, s.q, {.forward = s.attrs, .packed = true}, s.masked,
-                        derives);
+      for (const bool sums : {false, true}) {
+        add_gradient_case(cases, sums ? "packed sums" : "packed", s.q, s.q,
+                          {.forward = s.attrs, .packed = true, .bias_sums = sums}, s.masked,
+                          derives);
+      }
     }
   }
 }

@@ -4,6 +4,7 @@
 
 #include "registry/registry.h"
 #include "tensor/ops/attention_codes.h"
+#include "tensor/ops/layout.h"
 
 namespace lithe::registry {
 namespace {
@@ -63,7 +64,11 @@ void add_gradient(std::vector<Case>& cases, const std::string& name, const Size&
                      all[7] = grad.forward.dropout > 0 ? in.back() : kNoValue;
                      const NodeId n = g.emit_node(attention_codes_grad_op, all,
                                                   AttentionCodesGradAttrs{grad, code});
-                     return {g.outputs(n).begin(), g.outputs(n).end()};
+                     std::vector<ValueId> out(g.outputs(n).begin(), g.outputs(n).end());
+                     if (derives && grad.bias_sums) {  // see add_attention_cases
+                       out = {out[0], concat(g, std::span<const ValueId>(out).subspan(1), 0)};
+                     }
+                     return out;
                    }});
 }
 
@@ -85,6 +90,8 @@ void add_attention_codes_cases(std::vector<Case>& cases) {
       // decoded ahead
       {{2, 65, 2, 64}, {2, 70, 2, 64}, quantized(4, 64), {0.125, true, 0.2, 5}, true},
       {{1, 33, 2, 80}, {1, 77, 1, 80}, quantized(8, 16), {.scale = 0.11}},
+      {{2, 66, 2, 80}, {2, 66, 2, 80}, quantized(8, 16), {0.1, true, 0.2, 5}, true},
+      {{1, 67, 3, 64}, {1, 67, 3, 64}, quantized(4, 64), {.scale = 0.125}},
       {{1, 65, 2, 128}, {1, 40, 2, 128}, quantized(8, 128), {0.09, false, 0.1, 2}, true},
       {{1, 20, 2, 64}, {1, 12, 1, 64}, quantized(8, 64), {.scale = -0.06}},
       // nothing
@@ -98,6 +105,8 @@ void add_attention_codes_cases(std::vector<Case>& cases) {
       add_gradient(cases, "all", s, {.forward = s.attrs}, derives);
       if (s.q == s.k) {
         add_gradient(cases, "packed", s, {.forward = s.attrs, .packed = true}, derives);
+        add_gradient(cases, "packed sums", s,
+                     {.forward = s.attrs, .packed = true, .bias_sums = true}, derives);
       }
     }
   }

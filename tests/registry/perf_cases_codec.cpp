@@ -228,7 +228,7 @@ void add_attention(std::vector<Case>& cases) {
   };
   const SavedCode code{.kind = SavedCode::Kind::quantized};
   for (const Size s : {Size{32, 384, true}, Size{128, 197, false}}) {
-    for (const bool fused : {false, true}) {
+    for (const auto& [fused, sums] : {std::pair{false, false}, {true, false}, {true, true}}) {
       const Shape shape{s.batch, s.tokens, 12, 64};
       AttentionAttrs attrs{.scale = 0.125};
       std::vector<Input> inputs(4, exact(shape));
@@ -244,9 +244,9 @@ void add_attention(std::vector<Case>& cases) {
       }
       cases.push_back(
           {fused ? &attention_codes_grad_op : &attention_grad_op,
-           fmt::format("large B{} T{} int8/64 no output", s.batch, s.tokens), inputs,
-           [attrs, fused, code](Graph& g, Values v) -> Outputs {
-             const AttentionGradAttrs grad{.forward = attrs, .packed = true};
+           fmt::format("large B{} T{} int8/64 no output{}", s.batch, s.tokens, sums ? " sums" : ""),
+           inputs, [attrs, fused = fused, sums = sums, code](Graph& g, Values v) -> Outputs {
+             const AttentionGradAttrs grad{.forward = attrs, .packed = true, .bias_sums = sums};
              std::array<ValueId, 11> all;
              all.fill(kNoValue);
              for (size_t i = 0; i < 3; ++i) {
@@ -262,9 +262,9 @@ void add_attention(std::vector<Case>& cases) {
              all[6] = v.size() > 5 ? v[5] : kNoValue;
              all[7] = v.size() > 5 ? v[6] : kNoValue;
              if (fused) {
-               return {g.output(
-                   g.emit_node(attention_codes_grad_op, all, AttentionCodesGradAttrs{grad, code}),
-                   0)};
+               const NodeId n =
+                   g.emit_node(attention_codes_grad_op, all, AttentionCodesGradAttrs{grad, code});
+               return {g.outputs(n).begin(), g.outputs(n).end()};
              }
              const std::span<const ValueId> plain(all.data(), 8);
              return {g.output(g.emit_node(attention_grad_op, plain, grad), 0)};

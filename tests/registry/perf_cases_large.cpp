@@ -103,19 +103,14 @@ void add_products(std::vector<Case>& cases) {
                          return {linear_packed_dx(g, v[0], v.subspan(2), v[1])};
                        }});
     }
-    for (const LinearPackedDwAttrs attrs :
-         {LinearPackedDwAttrs{3, 7, true}, LinearPackedDwAttrs{3, 7, false},
-          LinearPackedDwAttrs{3, 5, true}, LinearPackedDwAttrs{3, 0, true}}) {
-      cases.push_back(
-          {&linear_packed_dw_op,
-           fmt::format("large {}x2304x768 weights {:#b}{}", rows, attrs.weights,
-                       attrs.with_bias ? " bias" : ""),
-           {packed, x},
-           [attrs](Graph& g, Values v) -> Outputs {
-             const std::array<ValueId, 2> in = {v[0], attrs.weights == 0 ? kNoValue : v[1]};
-             const NodeId n = g.emit_node(linear_packed_dw_op, in, attrs);
-             return {g.outputs(n).begin(), g.outputs(n).end()};
-           }});
+    for (const LinearPackedDwAttrs attrs : {LinearPackedDwAttrs{3, 7}, LinearPackedDwAttrs{3, 5}}) {
+      cases.push_back({&linear_packed_dw_op,
+                       fmt::format("large {}x2304x768 weights {:#b}", rows, attrs.weights),
+                       {packed, x},
+                       [attrs](Graph& g, Values v) -> Outputs {
+                         const NodeId n = g.emit_node(linear_packed_dw_op, v, attrs);
+                         return {g.outputs(n).begin(), g.outputs(n).end()};
+                       }});
     }
   }
   const Shape answers{kRows, 2};
@@ -179,6 +174,36 @@ void add_attention(std::vector<Case>& cases) {
       }
     };
     cases.push_back(std::move(derived));
+  }
+}
+
+// Packed gradients of attention with and without the sums that the biases take: BERT-base on
+// passages, ViT-B/16.
+void add_bias_sums(std::vector<Case>& cases) {
+  struct Size {
+    int64_t batch, tokens;
+    bool is_bert;
+  };
+  for (const Size s : {Size{32, 384, true}, Size{128, 197, false}}) {
+    for (const bool sums : {false, true}) {
+      const Shape shape{s.batch, s.tokens, 12, 64};
+      AttentionGradAttrs attrs{.forward = {.scale = 0.125}, .packed = true, .bias_sums = sums};
+      std::vector<Input> inputs(6, {.shape = shape});
+      inputs[4] = {.shape = {s.batch, 12, s.tokens}, .fill = Fill::positive, .widened = true};
+      if (s.is_bert) {
+        attrs.forward.dropout = 0.1;
+        attrs.forward.dropout_key = 5;
+        inputs.push_back({.shape = {s.batch, s.tokens}, .fill = Fill::mask});
+        inputs.push_back({.shape = {2}, .fill = Fill::rng});
+      }
+      cases.push_back(
+          {&attention_grad_op,
+           fmt::format("large B{} T{} packed{}", s.batch, s.tokens, sums ? " sums" : ""), inputs,
+           [attrs](Graph& g, Values v) -> Outputs {
+             const NodeId n = g.emit_node(attention_grad_op, v, attrs);
+             return {g.outputs(n).begin(), g.outputs(n).end()};
+           }});
+    }
   }
 }
 
@@ -367,6 +392,7 @@ std::vector<Case> large_perf_cases() {
   std::vector<Case> cases;
   add_products(cases);
   add_attention(cases);
+  add_bias_sums(cases);
   add_residual_norms(cases);
   add_rows(cases);
   add_pointwise(cases);

@@ -2,9 +2,12 @@
 
 #include <omp.h>
 
+#include <algorithm>
+
 #include "tensor/ops/attention_blocks.h"
 #include "tensor/ops/attention_shapes.h"
 #include "tensor/ops/attention_tiles.h"
+#include "tensor/ops/column_sum.h"
 #include "tensor/ops/dropout.h"
 #include "tensor/ops/layout.h"
 #include "tensor/ops/matmul.h"
@@ -43,6 +46,9 @@ void declare_packed(InferContext& c, const AttentionGradAttrs& attrs, DType dtyp
     c.fail("packed gradients need one row each of q, k and v a token: q {} and k {} differ", q, k);
   }
   c.output(dtype, {q[0], q[1], 3, q[2], q[3]});
+  for (int i = 0; attrs.bias_sums && i < 3; ++i) {
+    c.output(dtype, {q[2] * q[3]});
+  }
 }
 
 void infer_attention_grad(InferContext& c) {
@@ -209,6 +215,9 @@ void expect_attention_grad(InferContext& c, const AttentionGradAttrs& attrs, DTy
     declare_packed(c, attrs, dtype);
     return;
   }
+  if (attrs.bias_sums) {
+    c.fail("bias sums are of packed gradients, which are not asked for");
+  }
   if (attrs.dq) {
     c.output(dtype, c.shape(0));
   }
@@ -222,30 +231,40 @@ void expect_attention_grad(InferContext& c, const AttentionGradAttrs& attrs, DTy
 
 double attention_grad_flops(const AttentionGradAttrs& attrs, const Shape& q, const Shape& k) {
   const int products = 2 + (attrs.dq ? 1 : 0) + (attrs.dk ? 1 : 0) + (attrs.dv ? 1 : 0);
+  const double sums = attrs.bias_sums ? 3.0 * static_cast<double>(q.numel()) : 0;
   return visible_pairs(q, k, attrs.forward.causal) *
-         (2.0 * products * static_cast<double>(q[3]) + 8.0);
+             (2.0 * products * static_cast<double>(q[3]) + 8.0) +
+         sums;
 }
 
 int64_t attention_grad_workspace(const AttentionGradAttrs& attrs, const Shape& q, const Shape& k,
                                  DType dtype, bool has_out, DeviceKind device) {
+  // A walk of its own for the sums of biases, where what the gradients needed is free again.
+  const int64_t walk =
+      attrs.bias_sums ? byte_size(statistics_dtype(dtype), {row_chunks(q[0] * q[1]), 3, q[2], q[3]})
+                      : 0;
   if (device == DeviceKind::cuda) {
     if (!attention_blocks::on_tensor_cores(dtype, q[3], attrs.forward.scale)) {
       // dO · O, as many as the log-sum-exp.
-      return byte_size(statistics_dtype(dtype), statistics_shape(q));
+      return std::max(byte_size(statistics_dtype(dtype), statistics_shape(q)), walk);
+    }
+    if (!attention_blocks::on_warpgroups(dtype, q[3])) {
+      return std::max(attention_blocks::BackwardSplit(q, k, dtype, attrs.dq).workspace_bytes(),
+                      walk);
     }
     const bool queries_first = attrs.dq || !has_out;
     const bool shares_mask = attrs.forward.dropout > 0 && queries_first && (attrs.dk || attrs.dv);
-    return attention_blocks::on_warpgroups(dtype, q[3])
-               ? attention_blocks::statistics_bytes(q) +
-                     attention_blocks::mask_bytes(q, k, shares_mask)
-               : attention_blocks::BackwardSplit(q, k, dtype, attrs.dq).workspace_bytes();
+    return attention_blocks::statistics_bytes(q) + attention_blocks::mask_bytes(q, k, shares_mask) +
+           attention_blocks::bias_sums_bytes(q, attrs.bias_sums);
   }
   const AttentionTiles tiles = tiles_of(q, k, dtype);
   const int64_t size = dtype == DType::f64 ? 8 : 4;
   const bool half = dtype == DType::bf16 || dtype == DType::f16;
   int64_t shared = half && attrs.dq ? tiles.wide_dq_elements() : 0;
   shared += has_out ? 0 : tiles.row_sum_elements();
-  return checked_mul(checked_add(shared, omp_get_max_threads() * tiles.backward_elements()), size);
+  const int64_t own =
+      checked_mul(checked_add(shared, omp_get_max_threads() * tiles.backward_elements()), size);
+  return std::max(own, walk);
 }
 
 const OpDef attention_op = {.name = "attention",

@@ -28,7 +28,9 @@ ValueId attention(Graph& graph, ValueId q, ValueId k, ValueId v, const Attention
 // without `out`, delta = rowsum(P ∘ dP) / rowsum(P), the same where the log-sum-exp fits q and k,
 // for more time. Packed, one [B, T, 3, N, D] that holds a token's dq, dk and dv side by side, as
 // one product with the joined projections wants them. Packing needs all three, as many key heads as
-// query heads and as many keys as queries, else ShapeError.
+// query heads and as many keys as queries, else ShapeError. With `bias_sums`, which are of packed
+// gradients, three further outputs [N * D]: the sums of dq, dk and dv over batch and tokens, the
+// gradients of the projections' biases.
 extern const OpDef attention_op, attention_grad_op;
 inline constexpr int kAttentionGradOutput = 3;  // the place of `out`, which may be absent
 
@@ -37,7 +39,8 @@ struct AttentionGradAttrs {
   bool dq = true;
   bool dk = true;
   bool dv = true;
-  bool packed = false;  // one output
+  bool packed = false;     // one output,
+  bool bias_sums = false;  // and the sums over its rows
 };
 
 void attention_cpu(const KernelArgs& args);

@@ -179,6 +179,9 @@ void launch_backward(const KernelArgs& args, const Geometry& geometry, const Row
       launch.template operator()<kDim>();
     }
   });
+  if (attrs.bias_sums) {
+    sum_biases(args);
+  }
 }
 
 }  // namespace lithe::attention_cuda_kernels

@@ -100,6 +100,12 @@ inline int64_t mask_bytes(const Shape& q, const Shape& k, bool is_shared) {
   const int64_t tiles = q[0] * q[2] * (padded_queries(q) / 64) * ((k[1] + 63) / 64);
   return is_shared ? tiles * kMaskTileWords * 4 : 0;
 }
+// The sums of packed dq, dk and dv over the rows of each tile: [B, tiles of queries, 3, N, D] in
+// fp32.
+inline int64_t bias_sum_rows(const Shape& q) { return q[0] * (padded_queries(q) / 64); }
+inline int64_t bias_sums_bytes(const Shape& q, bool is_wanted) {
+  return is_wanted ? bias_sum_rows(q) * 3 * q[2] * q[3] * 4 : 0;
+}
 
 // The backward pass on tensor cores. A task is a key head of one sequence, perhaps only a part of
 // its key blocks. dq adds up over the key blocks in fp32, in a slot of the workspace: one a running

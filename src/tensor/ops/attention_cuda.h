@@ -147,4 +147,10 @@ void forward_single(const KernelArgs& args, const Geometry& geometry, bool tf32)
 void backward_half(const KernelArgs& args, const Geometry& geometry);
 void backward_single(const KernelArgs& args, const Geometry& geometry, bool tf32);
 
+// attention_bias_sums_cuda.cu: attention_grad's bias sums, from the packed gradients that are there
+// already, with the whole workspace, which they no longer need,
+void sum_biases(const KernelArgs& args);
+// and from `partial` [rows, 3, N, D].
+void join_bias_sums(const KernelArgs& args, int64_t rows, const float* partial);
+
 }  // namespace lithe::attention_cuda_kernels

@@ -3,6 +3,7 @@
 #include "tensor/core/tensor.h"
 #include "tensor/ops/attention_gradients.h"
 #include "tensor/ops/attention_rows.h"
+#include "tensor/ops/column_sum.h"
 #include "tensor/ops/parallel.h"
 #include "tensor/ops/vector_math.h"
 
@@ -363,6 +364,9 @@ void attention_grad_cpu(const KernelArgs& args) {
       }
     }
   });
+  if (attrs.bias_sums) {
+    sum_rows(args, args.out[0], args.out[0].shape.product(0, 2), args.out.subspan(1));
+  }
 }
 
 }  // namespace lithe

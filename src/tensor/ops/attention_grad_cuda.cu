@@ -199,6 +199,9 @@ void backward_plain(const KernelArgs& args, const Geometry& geometry) {
   if (attrs.dk || attrs.dv) {
     launch(plain_dk_dv_kernel<T>, params.key_rows, 2);
   }
+  if (attrs.bias_sums) {
+    sum_biases(args);
+  }
 }
 
 }  // namespace

@@ -52,10 +52,13 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry)
   const bool drops = geometry.dropout.rng != nullptr;
   const bool queries_first = to.dq != nullptr || args.in[3].data == nullptr;
   const bool shares_masks = drops && queries_first && (to.dk != nullptr || to.dv != nullptr);
+  const bool sums_biases = args.attr<AttentionGradAttrs>().bias_sums;
+  const int64_t mask_bytes = attention_blocks::mask_bytes(q, k, shares_masks);
   const int64_t statistics_bytes = attention_blocks::statistics_bytes(q);
-  device::expect_workspace(args,
-                           statistics_bytes + attention_blocks::mask_bytes(q, k, shares_masks));
+  device::expect_workspace(
+      args, statistics_bytes + mask_bytes + attention_blocks::bias_sums_bytes(q, sums_biases));
   auto* const masks = static_cast<std::byte*>(args.workspace) + statistics_bytes;
+  auto* const bias_sums = reinterpret_cast<float*>(masks + mask_bytes);
   WarpgroupBackwardParams<T> params{
       .geometry = geometry,
       .q = args.in[0].as<const T>(),
@@ -69,12 +72,16 @@ void launch_warpgroup_backward(const KernelArgs& args, const Geometry& geometry)
       .kept_scale = static_cast<float>(geometry.dropout.kept_scale),
       .statistics = static_cast<float2*>(args.workspace),
       .masks = shares_masks ? reinterpret_cast<uint32_t*>(masks) : nullptr,
+      .bias_sums = sums_biases ? bias_sums : nullptr,
       .key_tiles = static_cast<int>((k[1] + kTileRows - 1) / kTileRows),
       .padded_queries = static_cast<int>(attention_blocks::padded_queries(q))};
   if (drops) {
     launch_warpgroup_kernels<T, true>(args, params);
   } else {
     launch_warpgroup_kernels<T, false>(args, params);
+  }
+  if (sums_biases) {
+    join_bias_sums(args, attention_blocks::bias_sum_rows(q), bias_sums);
   }
 }
 

@@ -162,6 +162,52 @@ __device__ inline void store_rows(T* to, uint32_t tile, const float (&sums)[8][4
   }
 }
 
+// The sums over the warp's 16 rows of sums [16, 64], into the first of its rows of a tile, which
+// it has no further use for,
+__device__ inline void sum_rows(uint32_t tile, const float (&sums)[8][4]) {
+  const auto lane = static_cast<uint32_t>(threadIdx.x % 32);
+  float own[8][2];
+#pragma unroll
+  for (int n = 0; n < 8; ++n) {
+    own[n][0] = sums[n][0] + sums[n][2];
+    own[n][1] = sums[n][1] + sums[n][3];
+  }
+  // Eight lanes have the same sixteen columns: in each step they pass on half of what they have
+  // left, until lane l has columns 2 l and 2 l + 1.
+#pragma unroll
+  for (int half = 4; half > 0; half /= 2) {
+    const bool is_upper = (lane & static_cast<uint32_t>(4 * half)) != 0;
+#pragma unroll
+    for (int n = 0; n < half; ++n) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float passed = is_upper ? own[n][i] : own[n + half][i];
+        const float kept = is_upper ? own[n + half][i] : own[n][i];
+        own[n][i] = kept + __shfl_xor_sync(0xffffffffu, passed, 4 * half);
+      }
+    }
+  }
+  __syncwarp();  // the rows have been read
+  const uint32_t at = tile + static_cast<uint32_t>(threadIdx.x / 32 * 16 * device::kTileRowBytes);
+  device::store_shared(at + lane * 8, __float_as_uint(own[0][0]));
+  device::store_shared(at + lane * 8 + 4, __float_as_uint(own[0][1]));
+}
+// and, behind a barrier, those of all warps, times `factor`, of columns 4 chunk to 4 chunk + 3.
+__device__ inline void store_row_sums(float* to, uint32_t tile, int chunk, float factor) {
+  float4 total = {};
+#pragma unroll
+  for (int warp = 0; warp < kWarpgroupThreads / 32; ++warp) {
+    const uint4 own = device::load_shared(
+        tile + static_cast<uint32_t>(warp * 16 * device::kTileRowBytes + chunk * 16));
+    total.x += __uint_as_float(own.x);
+    total.y += __uint_as_float(own.y);
+    total.z += __uint_as_float(own.z);
+    total.w += __uint_as_float(own.w);
+  }
+  reinterpret_cast<float4*>(to)[chunk] =
+      make_float4(total.x * factor, total.y * factor, total.z * factor, total.w * factor);
+}
+
 // The keys of a tile that the key mask and their number leave visible: a bit each.
 struct Seen {
   uint32_t own[2] = {};

@@ -214,6 +214,21 @@ struct WarpgroupKeyGradient {
     if (p.to.dv != nullptr) {
       store_rows(p.to.dv + at, own_tile + kTileBytes, dv, 1.0f, 1.0f, p.to.key_row, rows, geo.dim);
     }
+    if (p.bias_sums != nullptr) {
+      sum_biases(task);
+    }
+  }
+  __device__ void sum_biases(const Task& task) const {
+    sum_rows(own_tile, dk);
+    sum_rows(own_tile + kTileBytes, dv);
+    __syncthreads();
+    const int gradient = static_cast<int>(threadIdx.x) / 16;  // of dk and dv
+    const int chunk = static_cast<int>(threadIdx.x) % 16;
+    if (gradient < 2 && chunk < geo.dim / 4) {
+      store_row_sums(p.bias_sums_of(task.b, first_key / kTileRows, 1 + gradient, task.kv_head),
+                     own_tile + gradient * kTileBytes, chunk,
+                     gradient == 0 ? static_cast<float>(geo.scale) : 1.0f);
+    }
   }
 
   __device__ void run() {

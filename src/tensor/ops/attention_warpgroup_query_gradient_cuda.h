@@ -23,6 +23,9 @@ struct WarpgroupBackwardParams {
   // [B, N, tiles of queries, tiles of keys] is four times sixteen keys by the words of the lanes
   // that drew them (16 queries a warp, `lane / 4`), see Draw::keeps_blocks. Null: not passed on.
   uint32_t* masks = nullptr;
+  // The sums of packed dq, dk and dv over the rows of each tile [B, tiles of queries, 3, N, D].
+  // Null: not wanted.
+  float* bias_sums = nullptr;
   int key_tiles = 0;
   int padded_queries = 0;  // a multiple of 64
   int tasks = 0;
@@ -30,6 +33,11 @@ struct WarpgroupBackwardParams {
   __device__ int64_t mask_tile(int64_t b, int64_t head, int query_tile, int key_tile) const {
     const int64_t row = (b * geometry.heads + head) * (padded_queries / kTileRows) + query_tile;
     return (row * key_tiles + key_tile) * attention_blocks::kMaskTileWords;
+  }
+  // Those of dq, dk or dv, the `gradient`th of these, in one head.
+  __device__ float* bias_sums_of(int64_t b, int tile, int gradient, int head) const {
+    const int64_t row = (b * (padded_queries / kTileRows) + tile) * 3 + gradient;
+    return bias_sums + (row * geometry.heads + head) * geometry.dim;
   }
 };
 
@@ -398,6 +406,18 @@ struct WarpgroupQueryGradient {
         const auto scale = static_cast<float>(geo.scale);
         store_rows(p.to.dq + geo.query_at(task.b, first, task.head, p.to.query_row), own_tile, sums,
                    scale, scale, p.to.query_row, geo.queries - first, geo.dim);
+      }
+      if (p.bias_sums != nullptr) {
+        sum_rows(own_tile, sums);
+        __syncthreads();
+        const int chunk = static_cast<int>(threadIdx.x);
+        if (chunk < geo.dim / 4) {
+          int again = index;
+          asm volatile("" : "+r"(again));  // or parts of the task are spilled to keep them so long
+          const QueryTask own(geo, again);
+          store_row_sums(p.bias_sums_of(own.b, own.first_row / kTileRows, 0, own.head), own_tile,
+                         chunk, static_cast<float>(geo.scale));
+        }
       }
       __syncthreads();  // the tiles of queries are free
       index += blocks;

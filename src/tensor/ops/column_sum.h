@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 
 #include "tensor/core/convert.h"
 #include "tensor/core/tensor.h"
@@ -42,14 +43,15 @@ void column_sum(int64_t rows, int64_t columns, int64_t cost, A* partial, Add&& a
   });
 }
 
-// to [columns] = sum over the rows of from [..., columns]; partial sums in the call's workspace.
-inline void sum_rows(const KernelArgs& args, const TensorRef& from, const TensorRef& to) {
-  const int64_t rows = from.shape.product(0, from.shape.rank() - 1);
-  const int64_t columns = from.shape.back();
+// The sums over the rows of from [rows, columns], neighbouring columns to each of `to`, which are
+// of one size; partial sums in the call's workspace.
+inline void sum_rows(const KernelArgs& args, const TensorRef& from, int64_t rows,
+                     std::span<const TensorRef> to) {
+  const int64_t each = to[0].numel();
+  const int64_t columns = static_cast<int64_t>(to.size()) * each;
   dispatch_floating(from.dtype, args.op, [&]<typename T>() {
     using A = acc_t<T>;
     const T* dy = from.as<T>();
-    T* db = to.as<T>();
     const auto add = [=](int64_t begin, int64_t end, A* sums) {
       for (int64_t r = begin; r < end; ++r) {
         const T* row = dy + r * columns;
@@ -60,8 +62,14 @@ inline void sum_rows(const KernelArgs& args, const TensorRef& from, const Tensor
       }
     };
     column_sum(rows, columns, columns, static_cast<A*>(args.workspace), add,
-               [=](int64_t c, A total) { db[c] = T(total); });
+               [=](int64_t c, A total) {
+                 to[static_cast<size_t>(c / each)].as<T>()[c % each] = T(total);
+               });
   });
+}
+// to [columns] = sum over the rows of from [..., columns].
+inline void sum_rows(const KernelArgs& args, const TensorRef& from, const TensorRef& to) {
+  sum_rows(args, from, from.shape.product(0, from.shape.rank() - 1), {&to, 1});
 }
 
 }  // namespace lithe

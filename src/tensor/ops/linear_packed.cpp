@@ -16,8 +16,6 @@ ValueId layer_of(Graph& g, ValueId dy, int layer, int64_t out) {
   return slice(g, dy, -1, layer * out, (layer + 1) * out);
 }
 
-int64_t rows_of(const Shape& dy) { return dy.product(0, dy.rank() - 1); }
-
 bool is_half(DType dtype) { return dtype == DType::bf16 || dtype == DType::f16; }
 
 void expect_packed(InferContext& c, int count) {
@@ -86,50 +84,36 @@ int64_t workspace_packed_dx(const Graph& g, NodeId n, DeviceKind device) {
   return is_half(g.dtype(dy)) ? checked_mul(elements, int64_t{sizeof(float)}) : 0;
 }
 
-// ---- dW and db
+// ---- dW
 
 void infer_packed_dw(InferContext& c) {
-  c.expect_inputs(1, 2);
+  c.expect_inputs(2);
   const auto attrs = c.attr<LinearPackedDwAttrs>();
   expect_packed(c, attrs.count);
   const Shape& dy = c.shape(0);
   const int64_t out = dy.back() / attrs.count;
-  if (attrs.weights >> attrs.count != 0 || (attrs.weights == 0 && !attrs.with_bias)) {
-    c.fail("the weights {:#b} of {} layers: some of them, or the biases, are wanted", attrs.weights,
-           attrs.count);
+  if (attrs.weights >> attrs.count != 0 || attrs.weights == 0) {
+    c.fail("the weights {:#b} of {} layers: some of them are wanted", attrs.weights, attrs.count);
   }
-  if (c.has(1) != (attrs.weights != 0)) {
-    c.fail("x is {}, {} weights are wanted: it is read for weights only",
-           c.has(1) ? "there" : "absent", attrs.wanted());
+  c.expect_same_dtype(0, 1);
+  const Shape& x = c.shape(1);
+  if (x.rank() != dy.rank() || !std::equal(dy.begin(), dy.end() - 1, x.begin())) {
+    c.fail("dy {} and x {}: the same leading dimensions are wanted", dy, x);
   }
-  if (c.has(1)) {
-    c.expect_same_dtype(0, 1);
-    const Shape& x = c.shape(1);
-    if (x.rank() != dy.rank() || !std::equal(dy.begin(), dy.end() - 1, x.begin())) {
-      c.fail("dy {} and x {}: the same leading dimensions are wanted", dy, x);
-    }
-    for (int i = 0; i < attrs.wanted(); ++i) {
-      c.output(c.dtype(0), {out, x.back()});
-    }
-  }
-  for (int i = 0; attrs.with_bias && i < attrs.count; ++i) {
-    c.output(c.dtype(0), {out});
+  for (int i = 0; i < attrs.wanted(); ++i) {
+    c.output(c.dtype(0), {out, x.back()});
   }
 }
 
 void define_packed_dw(Graph& g, NodeId n, std::span<ValueId> outputs) {
   const auto attrs = g.attr<LinearPackedDwAttrs>(n);
   const ValueId dy = as_matrix(g, g.in(n, 0));
-  const ValueId x = attrs.weights == 0 ? kNoValue : as_matrix(g, g.in(n, 1));
+  const ValueId x = as_matrix(g, g.in(n, 1));
   const int64_t out = g.shape(dy).back() / attrs.count;
   size_t next = 0;
   for (int i = 0; i < attrs.count; ++i) {
-    const ValueId d = layer_of(g, dy, i, out);
     if (attrs.wants(i)) {
-      outputs[next++] = matmul(g, d, x, {.transpose_a = true});
-    }
-    if (attrs.with_bias) {
-      outputs[static_cast<size_t>(attrs.wanted() + i)] = g.emit(bias_grad_op, {d});
+      outputs[next++] = matmul(g, layer_of(g, dy, i, out), x, {.transpose_a = true});
     }
   }
 }
@@ -137,30 +121,16 @@ void define_packed_dw(Graph& g, NodeId n, std::span<ValueId> outputs) {
 double flops_packed_dw(const Graph& g, NodeId n) {
   const auto attrs = g.attr<LinearPackedDwAttrs>(n);
   const Shape& dy = g.shape(g.in(n, 0));
-  const double sums = attrs.with_bias ? static_cast<double>(dy.numel()) : 0;
-  const double products = attrs.weights == 0
-                              ? 0
-                              : 2.0 * static_cast<double>(rows_of(dy)) * attrs.wanted() *
-                                    static_cast<double>(g.shape(g.output(n, 0)).numel());
-  return products + sums;
+  return 2.0 * static_cast<double>(dy.product(0, dy.rank() - 1)) * attrs.wanted() *
+         static_cast<double>(g.shape(g.output(n, 0)).numel());
 }
 
-// The products and the sums take turns in it. On the CPU dy, x and one dW in fp32.
+// On the CPU dy, x and one dW in fp32.
 int64_t workspace_packed_dw(const Graph& g, NodeId n, DeviceKind device) {
-  const auto attrs = g.attr<LinearPackedDwAttrs>(n);
-  const Shape& dy = g.shape(g.in(n, 0));
-  const DType dtype = g.dtype(g.in(n, 0));
-  const int64_t sums =
-      attrs.with_bias ? checked_mul(row_chunks(rows_of(dy)) * dy.back(), sum_size(dtype)) : 0;
-  if (attrs.weights == 0) {
-    return sums;
-  }
-  if (device == DeviceKind::cuda) {
-    return std::max(sums, std::min(checked_mul(attrs.wanted(), workspace_split(g, n)), kMostSplit));
-  }
-  const int64_t elements =
-      dy.numel() + g.shape(g.in(n, 1)).numel() + g.shape(g.output(n, 0)).numel();
-  return is_half(dtype) ? std::max(sums, checked_mul(elements, int64_t{sizeof(float)})) : sums;
+  const int wanted = g.attr<LinearPackedDwAttrs>(n).wanted();
+  return device == DeviceKind::cuda
+             ? std::min(checked_mul(wanted, workspace_split(g, n)), kMostSplit)
+             : workspace_product(g, n, device);
 }
 
 // ---- the gradient rule
@@ -221,23 +191,23 @@ bool packs(const Graph& g, NodeId attention, const Shape& dy) {
          dy.rank() >= 2 && dy.back() == q[2] * q[3];
 }
 
-// Another node in the source's place; dy [..., 3 * out].
-ValueId pack(Graph& g, const Source& source, Shape dy) {
+// Another node in the source's place, of packed gradients and, with `bias_sums`, their sums.
+NodeId pack(Graph& g, const Source& source, bool bias_sums) {
   const NodeId made = source.attention;
   auto attrs = g.attr<AttentionGradAttrs>(made);
   attrs.packed = true;
+  attrs.bias_sums = bias_sums;
   const auto read = g.inputs(made);
   const std::vector<ValueId> inputs(read.begin(), read.end());
   const ScopeId scope = g.current_scope();
   g.set_scope(g.node(made).scope);
-  const ValueId packed = g.output(g.emit_node(attention_grad_op, inputs, attrs), 0);
+  const NodeId packed = g.emit_node(attention_grad_op, inputs, attrs);
   g.set_scope(scope);
   for (const NodeId view : source.views) {
     g.erase(view);
   }
   g.erase(made);
-  dy[dy.rank() - 1] *= 3;
-  return reshape(g, packed, dy);
+  return packed;
 }
 
 }  // namespace
@@ -277,26 +247,29 @@ bool set_packed_gradients(GradContext& c) {
     attrs.weights |= c.wants(1 + i) ? 1u << i : 0u;
     biases += c.wants(1 + kCount + i) ? 1 : 0;
   }
-  attrs.with_bias = biases > 0;
   if (biases != 0 && biases != kCount) {
     return false;
   }
   const std::array<ValueId, kCount> dys = {c.dout(0), c.dout(1), c.dout(2)};
   const Source source = find_source(g, dys);
-  const Shape shape = g.shape(c.out(0));
+  Shape shape = g.shape(c.out(0));
   if (source.attention == kNoNode || !packs(g, source.attention, shape)) {
     return false;
   }
-  const ValueId dy = pack(g, source, shape);
-  // The parameters first: x need not outlive them.
-  if (attrs.weights != 0 || attrs.with_bias) {
-    const std::array<ValueId, 2> inputs = {dy, attrs.weights != 0 ? c.in(0) : kNoValue};
-    const NodeId n = g.emit_node(linear_packed_dw_op, inputs, attrs);
+  const NodeId packed = pack(g, source, biases > 0);
+  for (int i = 0; i < biases; ++i) {
+    c.set(1 + kCount + i, g.output(packed, 1 + i));
+  }
+  if (attrs.weights == 0 && !c.wants(0)) {
+    return true;
+  }
+  shape[shape.rank() - 1] *= kCount;
+  const ValueId dy = reshape(g, g.output(packed, 0), shape);
+  // The weights first: x need not outlive them.
+  if (attrs.weights != 0) {
+    const NodeId n = g.emit_node(linear_packed_dw_op, std::array{dy, c.in(0)}, attrs);
     int output = 0;
     for (int i = 0; i < kCount; ++i) {
-      if (attrs.with_bias) {
-        c.set(1 + kCount + i, g.output(n, attrs.wanted() + i));
-      }
       if (attrs.wants(i)) {
         c.set(1 + i, g.output(n, output++));
       }

@@ -22,21 +22,20 @@ ValueId linear_packed_dx(Graph& graph, ValueId dy, std::span<const ValueId> weig
 
 struct LinearPackedDwAttrs {
   int count = 1;
-  uint32_t weights = 0;    // bit i: dW_i is wanted
-  bool with_bias = false;  // of all layers
+  uint32_t weights = 0;  // bit i: dW_i is wanted
 
   bool wants(int layer) const { return (weights >> layer & 1) != 0; }
   int wanted() const { return std::popcount(weights); }
 };
 
-// linear_packed_dx_op: (dy, addend?, W_1 .. W_count) to dx. linear_packed_dw_op: (dy, x [..., in],
-// absent where no weight is wanted) to the dW_i = dy_iᵀ x [out, in] that its attributes ask for
-// and, with biases, db_1 .. db_count [out]. On CUDA one product for neighbouring layers whose dWs
-// lie one behind the other. Definition: slice, matmul, bias_grad.
+// linear_packed_dx_op: (dy, addend?, W_1 .. W_count) to dx. linear_packed_dw_op: (dy, x [..., in])
+// to the dW_i = dy_iᵀ x [out, in] that its attributes ask for. On CUDA one product for neighbouring
+// layers whose dWs lie one behind the other. Definition: slice, matmul.
 extern const OpDef linear_packed_dx_op, linear_packed_dw_op;
 
 // The gradient rule of a linear_stack of three layers whose outputs go to attention through
-// reshapes and nowhere else: attention's gradients are packed. False, and nothing done, of others.
+// reshapes and nowhere else: attention's gradients are packed, and those of the biases come with
+// them. False, and nothing done, of others.
 bool set_packed_gradients(GradContext& c);
 
 void linear_packed_dx_cpu(const KernelArgs& args);

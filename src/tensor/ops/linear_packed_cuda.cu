@@ -2,8 +2,6 @@
 
 #include "tensor/core/tensor.h"
 #include "tensor/graph/graph.h"
-#include "tensor/ops/cuda_chunk_join.h"
-#include "tensor/ops/cuda_column_sum.h"
 #include "tensor/ops/kernels_cuda.h"
 #include "tensor/ops/linear_packed.h"
 #include "tensor/ops/product_call_cuda.h"
@@ -68,7 +66,7 @@ void each_dx(const KernelArgs& args, Product&& product) {
   }
 }
 
-// ---- dW and db
+// ---- dW
 
 // Neighbouring layers whose dWs lie one behind the other.
 struct Run {
@@ -76,16 +74,11 @@ struct Run {
   std::span<const TensorRef> dws;
 };
 
-std::span<const TensorRef> dbs_of(const KernelArgs& args) {
-  return args.out.subspan(static_cast<size_t>(args.attr<LinearPackedDwAttrs>().wanted()));
-}
-
-blas_cuda::Gemm dw_shape(const KernelArgs& args, const Run& run, blas_cuda::Epilogue epilogue) {
+blas_cuda::Gemm dw_shape(const KernelArgs& args, const Run& run) {
   const TensorRef& dy = args.in[0];
   const Shape& dw = run.dws[0].shape;
   return {.dtype = dy.dtype,
           .transpose_a = true,
-          .epilogue = epilogue,
           .numerics = numerics_of(args),
           .m = static_cast<int64_t>(run.dws.size()) * dw[0],
           .n = dw[1],
@@ -124,117 +117,6 @@ void each_run(const KernelArgs& args, Product&& product) {
   }
 }
 
-// The run of all layers, where the library may sum the biases' gradients on its way; else none.
-Run summed_run(const KernelArgs& args) {
-  const auto attrs = args.attr<LinearPackedDwAttrs>();
-  const auto count = static_cast<size_t>(attrs.count);
-  const bool all = attrs.with_bias && attrs.wanted() == attrs.count;
-  return all && is_one(args.out.first(count)) && is_one(dbs_of(args))
-             ? Run{0, args.out.first(count)}
-             : Run{};
-}
-
-// A dy [rows, width], `column` counted from where it points.
-template <int kVector, typename T>
-struct RowTerm {
-  const T* dy;
-  int64_t width;
-  __device__ void add(int64_t row, int64_t column, acc_t<T> (&sums)[1][kVector]) const {
-    const Pack<T, kVector> d = load<kVector>(dy + row * width + column);
-#pragma unroll
-    for (int j = 0; j < kVector; ++j) {
-      sums[0][j] += widen<acc_t<T>>(d.at[j]);
-    }
-  }
-};
-
-template <typename T>
-struct LayerOut {
-  T* db[InferContext::kMaxOutputs];
-  int64_t out;
-  __device__ void operator()(int64_t column, acc_t<T> total) const {
-    T* to = db[0];  // compared, not indexed: the array stays with the arguments
-#pragma unroll
-    for (int i = 1; i < InferContext::kMaxOutputs; ++i) {
-      to = column >= i * out ? db[i] : to;
-    }
-    to[column % out] = narrow<T>(total);
-  }
-};
-
-// All dbs in one pass over dy.
-void sum_layers(const KernelArgs& args) {
-  const TensorRef& dy = args.in[0];
-  const std::span<const TensorRef> dbs = dbs_of(args);
-  const int64_t width = dy.shape.back();
-  const int64_t out = dbs[0].numel();
-  const int64_t rows = dy.shape.product(0, dy.shape.rank() - 1);
-  if (width == 0) {
-    return;
-  }
-  dispatch_floating(dy.dtype, args.op, [&]<typename T>() {
-    using A = acc_t<T>;
-    const bool wide = width % kWide<T> == 0;
-    const int64_t room = args.workspace_bytes / (width * static_cast<int64_t>(sizeof(A)));
-    const int64_t wanted =
-        kColumnSumBlocks / blocks_for(width, kColumnLanes * (wide ? kWide<T> : 1));
-    const int64_t chunks = std::min(
-        {room, kMostChunks, std::max<int64_t>(wanted, 1), std::max<int64_t>(rows / 64, 1)});
-    if (chunks == 0) {
-      for (size_t i = 0; i < dbs.size(); ++i) {
-        column_sum_direct_kernel<1, T, A><<<blocks_for(out, 128), 128, 0, stream_of(args)>>>(
-            rows, out, RowTerm<1, T>{dy.as<T>() + static_cast<int64_t>(i) * out, width},
-            dbs[i].as<T>(), static_cast<T*>(nullptr));
-        check_launch(args.op);
-      }
-      return;
-    }
-    A* partial = static_cast<A*>(args.workspace);
-    const auto launch = [&]<int kVector>() {
-      const dim3 grid(blocks_for(width, kColumnLanes * kVector), static_cast<unsigned>(chunks));
-      column_sum_kernel<kVector, 1, A>
-          <<<grid, dim3(kColumnLanes, kColumnSlices), 0, stream_of(args)>>>(
-              rows, width, RowTerm<kVector, T>{dy.as<T>(), width}, partial);
-    };
-    if (wide) {
-      launch.template operator()<kWide<T>>();
-    } else {
-      launch.template operator()<1>();
-    }
-    check_launch(args.op);
-    LayerOut<T> layers{{}, out};
-    for (size_t i = 0; i < dbs.size(); ++i) {
-      layers.db[i] = dbs[i].as<T>();
-    }
-    join_chunks(args, chunks, width, partial, layers);
-  });
-}
-
-// The sums first: they leave a small dy in the cache.
-void linear_packed_dw_apart(const KernelArgs& args) {
-  if (args.attr<LinearPackedDwAttrs>().with_bias) {
-    sum_layers(args);
-  }
-  each_run(args, [&](const Run& run) {
-    const blas_cuda::Gemm g = dw_shape(args, run, blas_cuda::Epilogue::none);
-    if (!is_empty(g)) {
-      blas_cuda::gemm(g, dw_operands(args, run), launch_of(args));
-      return;
-    }
-    for (const TensorRef& dw : run.dws) {
-      if (dw.numel() > 0) {
-        zero(args, dw);
-      }
-    }
-  });
-}
-
-blas_cuda::Operands summed_operands(const KernelArgs& args, const Run& run) {
-  blas_cuda::Operands x = dw_operands(args, run);
-  x.row_sum = dbs_of(args)[0].data;
-  return x;
-}
-
 }  // namespace
 
 void linear_packed_dx_cuda(const KernelArgs& args) {
@@ -263,32 +145,27 @@ void prepare_linear_packed_dx_cuda(const KernelArgs& args) {
 }
 
 void linear_packed_dw_cuda(const KernelArgs& args) {
-  const Run run = summed_run(args);
-  if (!run.dws.empty()) {
-    const blas_cuda::Gemm g = dw_shape(args, run, blas_cuda::Epilogue::row_sum);
-    if (!is_empty(g) && blas_cuda::gemm(g, summed_operands(args, run), launch_of(args))) {
+  each_run(args, [&](const Run& run) {
+    const blas_cuda::Gemm g = dw_shape(args, run);
+    if (!is_empty(g)) {
+      blas_cuda::gemm(g, dw_operands(args, run), launch_of(args));
       return;
     }
-  }
-  linear_packed_dw_apart(args);
+    for (const TensorRef& dw : run.dws) {
+      if (dw.numel() > 0) {
+        zero(args, dw);
+      }
+    }
+  });
 }
 
 void prepare_linear_packed_dw_cuda(const KernelArgs& args) {
   each_run(args, [&](const Run& run) {
-    const blas_cuda::Gemm g = dw_shape(args, run, blas_cuda::Epilogue::none);
+    const blas_cuda::Gemm g = dw_shape(args, run);
     if (!is_empty(g)) {
       blas_cuda::prepare(g, dw_operands(args, run), launch_of(args));
     }
   });
-  const Run run = summed_run(args);
-  if (run.dws.empty()) {
-    return;
-  }
-  const blas_cuda::Gemm g = dw_shape(args, run, blas_cuda::Epilogue::row_sum);
-  if (!is_empty(g)) {
-    blas_cuda::prepare(g, summed_operands(args, run), launch_of(args),
-                       [&] { linear_packed_dw_apart(args); });
-  }
 }
 
 }  // namespace lithe

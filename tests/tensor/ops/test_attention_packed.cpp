@@ -6,6 +6,8 @@
 #include "run_op.h"
 #include "tensor/core/philox.h"
 #include "tensor/ops/attention.h"
+#include "tensor/ops/layout.h"
+#include "tensor/ops/matmul.h"
 
 using namespace lithe;  // NOLINT
 
@@ -46,8 +48,21 @@ std::vector<Tensor> operands(const Size& s, DType dtype) {
   return out;
 }
 
+// Gradients, and what bias_grad makes of dq, dk and dv in packed ones, where these bring sums.
+std::vector<ValueId> with_walks(Graph& g, NodeId n, bool sums) {
+  const auto outputs = g.outputs(n);
+  std::vector<ValueId> out(outputs.begin(), outputs.end());
+  const Shape packed = g.shape(out[0]);
+  for (int64_t i = 0; sums && i < 3; ++i) {
+    const ValueId one = slice(g, out[0], 2, i, i + 1);
+    out.push_back(
+        g.emit(bias_grad_op, {reshape(g, one, {packed[0] * packed[1], packed[3] * packed[4]})}));
+  }
+  return out;
+}
+
 // dq, dk and dv, or one tensor of them, from q, k, v and dout through the forward pass.
-std::vector<Tensor> gradients(const Size& s, DType dtype, bool packed) {
+std::vector<Tensor> gradients(const Size& s, DType dtype, bool packed, bool sums = false) {
   return run_graph(operands(s, dtype), [&](Graph& g, const std::vector<ValueId>& in) {
     const ValueId mask = s.masked ? in[4] : kNoValue;
     const ValueId rng = s.attrs.dropout > 0 ? in.back() : kNoValue;
@@ -55,11 +70,16 @@ std::vector<Tensor> gradients(const Size& s, DType dtype, bool packed) {
     const NodeId n = g.emit_node(attention_op, forward, s.attrs);
     const std::array<ValueId, 8> backward = {in[0],          in[1], in[2], g.output(n, 0),
                                              g.output(n, 1), in[3], mask,  rng};
-    const NodeId m = g.emit_node(attention_grad_op, backward,
-                                 AttentionGradAttrs{.forward = s.attrs, .packed = packed});
-    const auto out = g.outputs(m);
-    return std::vector<ValueId>(out.begin(), out.end());
+    const NodeId m =
+        g.emit_node(attention_grad_op, backward,
+                    AttentionGradAttrs{.forward = s.attrs, .packed = packed, .bias_sums = sums});
+    return with_walks(g, m, sums);
   });
+}
+
+bool is_same(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         std::memcmp(a.data(), b.data(), static_cast<size_t>(a.bytes())) == 0;
 }
 
 void infer(const Shape& q, const Shape& k, const AttentionGradAttrs& attrs) {
@@ -73,7 +93,7 @@ void infer(const Shape& q, const Shape& k, const AttentionGradAttrs& attrs) {
 
 }  // namespace
 
-TEST_CASE("attention_grad: packed gradients are the three tensors' rows, bit for bit") {
+TEST_CASE("attention_grad: packed gradients and their sums are the three tensors', bit for bit") {
   const Size sizes[] = {
       {{1, 1, 1, 1}},
       {{2, 7, 4, 3}, {0.5, true, 0.5, 9}, true},
@@ -92,6 +112,7 @@ TEST_CASE("attention_grad: packed gradients are the three tensors' rows, bit for
         const ThreadCount count(threads);
         const std::vector<Tensor> apart = gradients(s, dtype, false);
         const std::vector<Tensor> packed = gradients(s, dtype, true);
+        const std::vector<Tensor> summed = gradients(s, dtype, true, true);
         REQUIRE(apart.size() == 3);
         REQUIRE(packed.size() == 1);
         REQUIRE(packed[0].shape() == Shape{s.q[0], s.q[1], 3, s.q[2], s.q[3]});
@@ -107,6 +128,12 @@ TEST_CASE("attention_grad: packed gradients are the three tensors' rows, bit for
           }
         }
         CHECK(other_rows == 0);
+        REQUIRE(summed.size() == 7);
+        CHECK(is_same(summed[0], packed[0]));
+        for (size_t i = 1; i <= 3; ++i) {
+          CAPTURE(i);
+          CHECK(is_same(summed[i], summed[3 + i]));
+        }
       }
     }
   }
@@ -120,4 +147,27 @@ TEST_CASE("attention_grad: what cannot be packed is refused") {
                        doctest::Contains("dq true, dk false, dv true"), ShapeError);
   CHECK_THROWS_WITH_AS(infer(q, {2, 6, 2, 8}, packed), doctest::Contains("differ"), ShapeError);
   CHECK_THROWS_WITH_AS(infer(q, {2, 5, 4, 8}, packed), doctest::Contains("differ"), ShapeError);
+  CHECK_THROWS_WITH_AS(infer(q, q, {.forward = {}, .bias_sums = true}),
+                       doctest::Contains("bias sums are of packed gradients"), ShapeError);
+}
+
+TEST_CASE("attention_grad: the sums of tiles are planned beside the rest, walks in its place") {
+  const auto bytes = [](DType dtype, const Shape& q, bool sums) {
+    const SlotTable slots;
+    Graph g(slots);
+    const ValueId x = g.input("x", dtype, q);
+    const ValueId lse = g.input("lse", DType::f32, {q[0], q[2], q[1]});
+    const std::array<ValueId, 6> in = {x, x, x, x, lse, x};
+    const NodeId n =
+        g.emit_node(attention_grad_op, in,
+                    AttentionGradAttrs{.forward = {}, .packed = true, .bias_sums = sums});
+    return attention_grad_op.workspace(g, n, DeviceKind::cuda);
+  };
+  const auto more = [&](DType dtype, const Shape& q) {
+    return bytes(dtype, q, true) - bytes(dtype, q, false);
+  };
+  CHECK(more(DType::bf16, {5, 130, 2, 64}) == 5 * 3 * 3 * 2 * 64 * 4);
+  CHECK(more(DType::f16, {5, 128, 2, 40}) == 5 * 2 * 3 * 2 * 40 * 4);
+  CHECK(more(DType::f32, {5, 130, 2, 64}) == 0);
+  CHECK(bytes(DType::f32, {640, 1, 1, 256}, true) >= 10 * 3 * 256 * 4);
 }

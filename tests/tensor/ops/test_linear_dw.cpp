@@ -93,16 +93,18 @@ TEST_CASE("the layers whose weights are wanted share one op, as far as it goes")
     std::vector<size_t> inputs;  // 0: x, from 1 on weights, from 4 on biases
     size_t stacks, singles, sums;
     size_t packed = 0, packed_dx = 0;
+    bool bias_sums = false;
   };
   const Wanted cases[] = {
-      // attention's gradients are packed where all three are wanted, and all biases or none
-      {{0, 1, 2, 3, 4, 5, 6}, 0, 0, 0, 1, 1},
-      {{1, 2, 3, 4, 5, 6}, 0, 0, 0, 1, 0},
+      // attention's gradients are packed where all three are wanted, and all biases, whose sums
+      // come with them, or none
+      {{0, 1, 2, 3, 4, 5, 6}, 0, 0, 0, 1, 1, true},
+      {{1, 2, 3, 4, 5, 6}, 0, 0, 0, 1, 0, true},
       {{0, 1, 2, 3}, 0, 0, 0, 1, 1},
-      {{0, 2, 4, 5, 6}, 0, 0, 0, 1, 1},
-      {{1, 3, 4, 5, 6}, 0, 0, 0, 1, 0},
-      {{4, 5, 6}, 0, 0, 0, 1, 0},
-      {{0, 4, 5, 6}, 0, 0, 0, 1, 1},
+      {{0, 2, 4, 5, 6}, 0, 0, 0, 1, 1, true},
+      {{1, 3, 4, 5, 6}, 0, 0, 0, 1, 0, true},
+      {{4, 5, 6}, 0, 0, 0, 0, 0, true},
+      {{0, 4, 5, 6}, 0, 0, 0, 0, 1, true},
       {{0, 3}, 0, 0, 0, 1, 1},
       {{0}, 0, 0, 0, 0, 1},
       {{0, 1, 3, 4, 6}, 1, 0, 0},
@@ -123,6 +125,8 @@ TEST_CASE("the layers whose weights are wanted share one op, as far as it goes")
           CHECK(nodes_of(g, bias_grad_op).size() == w.sums);
           CHECK(nodes_of(g, linear_packed_dw_op).size() == w.packed);
           CHECK(nodes_of(g, linear_packed_dx_op).size() == w.packed_dx);
+          const NodeId attention = nodes_of(g, attention_grad_op).at(0);
+          CHECK(g.attr<AttentionGradAttrs>(attention).bias_sums == w.bias_sums);
         }
         return out;
       });
