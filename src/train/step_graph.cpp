@@ -10,6 +10,7 @@
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/fuse.h"
 #include "tensor/ops/fuse_codecs.h"
+#include "tensor/ops/fuse_products.h"
 #include "tensor/ops/gradient_rows.h"
 #include "tensor/ops/update.h"
 
@@ -104,6 +105,9 @@ Built build(const StepContext& c, const StepOptions& options, bool training) {
     if (options.fuse) {
       fuse_codecs(g, built.gradients, c.device);
       fuse_sums(g);
+      if (c.device == DeviceKind::cuda) {
+        fuse_products(g, built.gradients);
+      }
     }
   }
   return built;

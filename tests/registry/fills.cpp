@@ -54,6 +54,8 @@ Tensor floating_values(const Input& input, uint64_t seed, uint64_t stream) {
   for (size_t i = 0; i < values.size(); ++i) {
     if (input.fill == Fill::positive) {
       values[i] = 0.5 + uniform(seed, stream, i);
+    } else if (input.fill == Fill::ternary) {
+      values[i] = std::floor(3 * uniform(seed, stream, i)) - 1;
     } else {
       const double z = gaussian(seed, stream, i);
       values[i] = input.fill == Fill::apart ? z + std::copysign(0.05, z) : z;

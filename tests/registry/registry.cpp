@@ -22,6 +22,7 @@ std::vector<Case> all_cases() {
   add_top_k_cases(cases);
   add_codec_cases(cases);
   add_fused_codec_cases(cases);
+  add_linear_activation_cases(cases);
   add_attention_codes_cases(cases);
   add_update_cases(cases);
   add_update_rows_cases(cases);

@@ -22,6 +22,7 @@ enum class Fill : uint8_t {
   mask,      // boolean, about three quarters true, the first of each row true
   rng,       // int64 [2]: (seed, step)
   codes,     // uint8, all values
+  ternary,   // -1, 0 or 1: sums that no type rounds
 };
 
 struct Input {
@@ -65,6 +66,7 @@ void add_conv_cases(std::vector<Case>& cases);
 void add_top_k_cases(std::vector<Case>& cases);
 void add_codec_cases(std::vector<Case>& cases);
 void add_fused_codec_cases(std::vector<Case>& cases);
+void add_linear_activation_cases(std::vector<Case>& cases);
 void add_attention_codes_cases(std::vector<Case>& cases);
 void add_update_cases(std::vector<Case>& cases);
 void add_update_rows_cases(std::vector<Case>& cases);

@@ -3,22 +3,10 @@
 #pragma once
 
 #include "tensor/ops/activation_math.h"
+#include "tensor/ops/cuda_fast_math.h"
 #include "tensor/ops/cuda_vector.h"
 
 namespace lithe::device {
-
-// One instruction each: these kernels would otherwise wait for arithmetic instead of memory. Within
-// 2 units in the last place, 2^x of a subnormal result 0.
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ inline float reciprocal_fast(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 constexpr float kLog2E = 1.44269504089f;
 

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "tensor/core/dtype.h"
+#include "tensor/ops/cuda_fast_math.h"
 
 namespace lithe::device {
 
@@ -68,6 +69,11 @@ __device__ inline void store_shared(uint32_t address, const uint4& words) {
                "r"(words.y), "r"(words.z), "r"(words.w)
                : "memory");
 }
+__device__ inline uint32_t load_shared_word(uint32_t address) {
+  uint32_t word;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
+  return word;
+}
 __device__ inline uint4 load_shared(uint32_t address) {
   uint4 out;
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
@@ -75,13 +81,6 @@ __device__ inline uint4 load_shared(uint32_t address) {
                : "r"(address)
                : "memory");
   return out;
-}
-
-// 2^x within 2 units of the last place; subnormal results become 0.
-__device__ inline float exp2_fast(float x) {
-  float y = 0;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // Two floats rounded to 16 bits, `low` in the lower half.

@@ -21,7 +21,8 @@ __device__ inline uint32_t tile_chunk(int row, int chunk) {
 __device__ inline uint64_t describe_tile(uint32_t address) {
   constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
   constexpr uint64_t kEightRows = uint64_t{8 * kTileRowBytes / 16} << 32;
-  return address >> 4 | uint64_t{1} << 16 | kEightRows | kSwizzle128;
+  // Of a cluster's other blocks the address has more bits than the field.
+  return (address & 0x3ffffu) >> 4 | uint64_t{1} << 16 | kEightRows | kSwizzle128;
 }
 inline constexpr uint64_t kNextColumns = 2;
 inline constexpr uint64_t kNextRows = 128;
@@ -64,6 +65,16 @@ __device__ inline void publish_tiles() {
 #define LITHE_NAMES_64                                                                     \
   "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
   "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+#define LITHE_SUMS_128(mode)                                                            \
+  LITHE_SUM(mode, 0), LITHE_SUM(mode, 1), LITHE_SUM(mode, 2), LITHE_SUM(mode, 3),       \
+      LITHE_SUM(mode, 4), LITHE_SUM(mode, 5), LITHE_SUM(mode, 6), LITHE_SUM(mode, 7),   \
+      LITHE_SUM(mode, 8), LITHE_SUM(mode, 9), LITHE_SUM(mode, 10), LITHE_SUM(mode, 11), \
+      LITHE_SUM(mode, 12), LITHE_SUM(mode, 13), LITHE_SUM(mode, 14), LITHE_SUM(mode, 15)
+#define LITHE_NAMES_128                                                              \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+  "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
 #define LITHE_WGMMA(columns, type, adds, operands, mode, ...)                             \
   asm volatile("{ .reg .pred p; setp.ne.b32 p, " adds                                     \
                ", 0; wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type \
@@ -117,11 +128,25 @@ __device__ inline void multiply_tiles(float (&c)[kEights][4], uint64_t a, uint64
   }
 }
 
+// c [64, 128] = or += a b, 16 deep, as `adds` says when it runs: both from tiles, see above.
+template <typename T, bool kDown>
+__device__ inline void multiply_wide(float (&c)[16][4], uint64_t a, uint64_t b, bool adds) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    LITHE_WGMMA(128, "bf16", "%66", "%64, %65, p, 1, 1, 0, %67", "+f", "l"(a), "l"(b),
+                "r"(adds ? 1 : 0), "n"(kDown ? 1 : 0));
+  } else {
+    LITHE_WGMMA(128, "f16", "%66", "%64, %65, p, 1, 1, 0, %67", "+f", "l"(a), "l"(b),
+                "r"(adds ? 1 : 0), "n"(kDown ? 1 : 0));
+  }
+}
+
 #undef LITHE_WGMMA_KINDS
 #undef LITHE_WGMMA
+#undef LITHE_NAMES_128
 #undef LITHE_NAMES_64
 #undef LITHE_NAMES_32
 #undef LITHE_NAMES_16
+#undef LITHE_SUMS_128
 #undef LITHE_SUMS_64
 #undef LITHE_SUMS_32
 #undef LITHE_SUMS_16

@@ -13,6 +13,7 @@
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/fixed_point.h"
 #include "tensor/ops/layout.h"
+#include "tensor/ops/linear_activation.h"
 #include "tensor/ops/linear_packed.h"
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
@@ -58,6 +59,10 @@ constexpr Entry kKernels[] = {
     {&activation_grad_op, activation_grad_cuda},
     {&activation_codes_op, activation_codes_cuda},
     {&activation_codes_grad_op, activation_codes_grad_cuda},
+    {&linear_activation_codes_op, linear_activation_codes_cuda, nullptr,
+     prepare_linear_activation_codes_cuda},
+    {&matmul_activation_codes_grad_op, matmul_activation_codes_grad_cuda, nullptr,
+     prepare_matmul_activation_codes_grad_cuda},
     // layout
     {&reshape_op, reshape_cuda},
     {&transpose_op, transpose_cuda},

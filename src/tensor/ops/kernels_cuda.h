@@ -20,6 +20,12 @@ void activation_grad_cuda(const KernelArgs& args);
 void activation_codes_cuda(const KernelArgs& args);
 void activation_codes_grad_cuda(const KernelArgs& args);
 
+// linear_activation_cuda.cu
+void linear_activation_codes_cuda(const KernelArgs& args);
+void matmul_activation_codes_grad_cuda(const KernelArgs& args);
+void prepare_linear_activation_codes_cuda(const KernelArgs& args);
+void prepare_matmul_activation_codes_grad_cuda(const KernelArgs& args);
+
 // layout_cuda.cu
 void reshape_cuda(const KernelArgs& args);
 void transpose_cuda(const KernelArgs& args);

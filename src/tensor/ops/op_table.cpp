@@ -12,6 +12,7 @@
 #include "tensor/ops/embedding.h"
 #include "tensor/ops/fixed_point.h"
 #include "tensor/ops/layout.h"
+#include "tensor/ops/linear_activation.h"
 #include "tensor/ops/linear_packed.h"
 #include "tensor/ops/loss.h"
 #include "tensor/ops/matmul.h"
@@ -51,6 +52,8 @@ std::span<const OpDef* const> op_table() {
       &activation_grad_op,
       &activation_codes_op,
       &activation_codes_grad_op,
+      &linear_activation_codes_op,
+      &matmul_activation_codes_grad_op,
       // reductions
       &reduce_sum_op,
       &reduce_mean_op,

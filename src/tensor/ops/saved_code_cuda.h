@@ -124,30 +124,29 @@ __device__ inline uint32_t nearest_nibbles(const float (&x)[kV], bool is_signed)
   return (word - kFront) ^ (is_signed ? 0x88888888u : 0u);
 }
 
-// Stores the codes of kV neighbours from element `first` on.
+// The codes of kV neighbours as they lie in memory: two words of bytes, or one of nibbles.
 template <int kV>
-__device__ inline void store_codes(const CodeTo& c, const float (&v)[kV], float factor,
-                                   int64_t first) {
-  if (c.bits == 8) {
-    uint32_t code[kV];
-    uint32_t word[2] = {};
+__device__ inline uint2 code_bytes(const CodeTo& c, const float (&v)[kV], float factor) {
+  uint32_t code[kV];
+  uint32_t word[2] = {};
 #pragma unroll
-    for (int j = 0; j < kV; ++j) {
-      code[j] = code_at(c, v[j], factor);
-    }
-#pragma unroll
-    for (int j = 0; j < kV; j += 4) {
-      word[j / 4] = four_bytes(code[j], code[j + 1], code[j + 2], code[j + 3]);
-    }
-    store_bytes<kV>(c.codes + first, word[0], word[1]);
-  } else {
-    float scaled[kV];
-#pragma unroll
-    for (int j = 0; j < kV; ++j) {
-      scaled[j] = clamp_code(v[j] * factor, c.lowest, c.highest);
-    }
-    store_bytes<kV / 2>(c.codes + (first >> 1), nearest_nibbles(scaled, c.lowest < 0), 0);
+  for (int j = 0; j < kV; ++j) {
+    code[j] = code_at(c, v[j], factor);
   }
+#pragma unroll
+  for (int j = 0; j < kV; j += 4) {
+    word[j / 4] = four_bytes(code[j], code[j + 1], code[j + 2], code[j + 3]);
+  }
+  return make_uint2(word[0], word[1]);
+}
+template <int kV>
+__device__ inline uint32_t code_nibbles(const CodeTo& c, const float (&v)[kV], float factor) {
+  float scaled[kV];
+#pragma unroll
+  for (int j = 0; j < kV; ++j) {
+    scaled[j] = clamp_code(v[j] * factor, c.lowest, c.highest);
+  }
+  return nearest_nibbles(scaled, c.lowest < 0);
 }
 
 template <int kV>
@@ -186,10 +185,30 @@ __device__ inline void encode_lanes(const CodeTo& c, const float (&v)[kPacks][kV
       }
     });
   }
+  // All codes before the first store, so that they are made side by side.
+  if (c.bits == 8) {
+    uint2 words[kPacks];
 #pragma unroll
-  for (int i = 0; i < kPacks; ++i) {
-    if (inside[i]) {
-      store_codes(c, v[i], factor[i], first + int64_t{i} * step);
+    for (int i = 0; i < kPacks; ++i) {
+      words[i] = code_bytes(c, v[i], factor[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (inside[i]) {
+        store_bytes<kV>(c.codes + first + int64_t{i} * step, words[i].x, words[i].y);
+      }
+    }
+  } else {
+    uint32_t word[kPacks];
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      word[i] = code_nibbles(c, v[i], factor[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kPacks; ++i) {
+      if (inside[i]) {
+        store_bytes<kV / 2>(c.codes + ((first + int64_t{i} * step) >> 1), word[i], 0);
+      }
     }
   }
 }
