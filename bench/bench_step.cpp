@@ -18,6 +18,7 @@
 #include "tensor/ops/op_table.h"
 #include "train/device.h"
 #include "train/experiment.h"
+#include "train/input_stage.h"
 #include "train/options.h"
 #include "train/step_runner.h"
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "report/units.h"
+#include "train/input_stage.h"
 #include "train/options.h"
 #include "train/step_runner.h"
 

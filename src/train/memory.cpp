@@ -5,7 +5,7 @@
 
 #include "tensor/graph/phase_name.h"
 #include "tensor/graph/slot_layout.h"
-#include "train/step_runner.h"
+#include "train/input_stage.h"
 
 namespace lithe {
 namespace {
@@ -15,14 +15,6 @@ void add(MemoryByClass& to, const MemoryByClass& other) {
 }
 
 }  // namespace
-
-int64_t input_stage_bytes(std::span<const StepGraph* const> steps, DeviceKind device) {
-  int64_t most = 0;
-  for (const StepGraph* step : steps) {
-    most = std::max(most, input_stage_bytes(*step, device));
-  }
-  return most;
-}
 
 MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps,
                            DeviceKind device) {

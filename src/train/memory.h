@@ -11,7 +11,5 @@ namespace lithe {
 // beside the host the stage of the next step's inputs. One arena and one stage serve all steps.
 MemoryReport memory_report(const SlotTable& slots, std::span<const StepGraph* const> steps,
                            DeviceKind device);
-// Bytes of that stage on the device: what StepRunner is made with.
-int64_t input_stage_bytes(std::span<const StepGraph* const> steps, DeviceKind device);
 
 }  // namespace lithe

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "tensor/graph/finite_check.h"
+#include "train/input_stage.h"
 
 namespace lithe {
 namespace {
@@ -38,37 +39,10 @@ double number(const Graph& g, ValueId v, const std::byte* at) {
   return value.to(DType::f64).as<double>()[0];
 }
 
-// What a step reads besides slots, packed one behind the other: (value, offset).
-struct InputLayout {
-  std::vector<std::pair<ValueId, int64_t>> at;
-  int64_t bytes = 0;
-};
-
-InputLayout layout_of(const StepGraph& step) {
-  const Graph& g = *step.graph;
-  InputLayout out;
-  const auto add = [&](ValueId value) {
-    if (value != kNoValue) {
-      out.at.emplace_back(value, out.bytes);
-      out.bytes += round_up(g.bytes(value), kArenaAlignment);
-    }
-  };
-  for (const auto& [name, value] : step.inputs) {
-    add(value);
-  }
-  add(step.rng);
-  add(step.lr);
-  return out;
-}
-
 }  // namespace
 
-int64_t input_stage_bytes(const StepGraph& step, DeviceKind device) {
-  return device == DeviceKind::cpu ? 0 : layout_of(step).bytes;
-}
-
 StepRunner::StepRunner(Executor& executor, int64_t input_bytes) : executor_(executor) {
-  if (executor.memory().asynchronous()) {
+  if (input_bytes > 0) {
     input_stage_ = Block(executor.shared_memory(), input_bytes, "a step's inputs");
   }
 }
@@ -76,7 +50,7 @@ StepRunner::StepRunner(Executor& executor, int64_t input_bytes) : executor_(exec
 void StepRunner::write(const StepGraph& step, const Program& program, const Batch& batch,
                        const StepInputs& inputs, HostBlock& stage) {
   const Graph& g = *step.graph;
-  const InputLayout layout = layout_of(step);
+  const InputLayout layout(step);
   const int64_t bytes = inputs_at(step) + layout.bytes;
   if (bytes > stage.bytes()) {
     stage = HostBlock();
@@ -110,6 +84,14 @@ void StepRunner::write(const StepGraph& step, const Program& program, const Batc
     for (const auto& [value, offset] : layout.at) {
       memory.copy_in(executor_.ref(program, value).data, host + offset, g.bytes(value));
     }
+    return;
+  }
+  if (input_stage_.bytes() == 0) {
+    memory.fence_uploads();  // the step before still reads its inputs there
+    for (const auto& [value, offset] : layout.at) {
+      memory.upload(executor_.ref(program, value).data, host + offset, g.bytes(value));
+    }
+    memory.join_uploads();
     return;
   }
   // Up while the step before runs; into the arena, whose inputs that step still reads, behind it.

@@ -1,6 +1,7 @@
 // Feeds batches to planned steps and hands their numbers back. A device that works beside the host
 // is kept one step ahead: inputs go through pinned memory into a block of the device while the step
-// before them runs, and a step's loss is read while the next one runs, so nothing on the way waits.
+// before them runs (or behind it, see input_stage.h), and a step's loss is read while the next one
+// runs, so nothing on the way waits.
 #pragma once
 
 #include <deque>
@@ -34,13 +35,9 @@ struct StepNumbers {
   std::vector<UnitChange> changes;  // of an update, where a schedule asks for them
 };
 
-// Bytes of the block on the device that holds a step's inputs until the step before it has run; 0
-// on a device that works at once.
-int64_t input_stage_bytes(const StepGraph& step, DeviceKind device);
-
 class StepRunner {
  public:
-  // `input_bytes`: the largest input_stage_bytes of the steps to come.
+  // `input_bytes`: input_stage_bytes of the steps to come.
   StepRunner(Executor& executor, int64_t input_bytes);
 
   // Starts a training step; graph and program stay alive until its numbers are collected. At most
@@ -78,7 +75,7 @@ class StepRunner {
   [[noreturn]] void gradient_not_finite(const StepGraph& step, const StepNumbers& numbers) const;
 
   Executor& executor_;
-  Block input_stage_;  // on the device
+  Block input_stage_;  // on the device; empty where inputs go straight to their places
   // Pinned memory of the open steps: results, then inputs.
   std::vector<HostBlock> stages_ = std::vector<HostBlock>(kAhead + 1);
   size_t next_stage_ = 0;

@@ -1,4 +1,5 @@
 #include "train/trainer.h"
+#include "train/input_stage.h"
 
 #include <algorithm>
 #include <chrono>

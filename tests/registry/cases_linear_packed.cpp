@@ -106,7 +106,8 @@ void add_bias_sums(std::vector<Case>& cases) {
   for (const Size& s : {Size{1, 1, 1, 1}, Size{2, 5, 2, 3}, Size{3, 7, 4, 8}, Size{0, 4, 2, 3},
                         Size{2, 70, 2, 64}, Size{1, 130, 3, 40}, Size{1, 65, 2, 80}}) {
     const int64_t hidden = s.heads * s.dim;
-    const Input weight{.shape = {hidden, 6}, .differentiable = false};
+    // In slots, whose places do not depend on the plan: by them dx is one product or three.
+    const Input weight{.shape = {hidden, 6}, .differentiable = false, .slot = true};
     cases.push_back(
         {.op = &linear_stack_op,
          .name = fmt::format("self-attention B{} T{} N{} D{}", s.batch, s.tokens, s.heads, s.dim),

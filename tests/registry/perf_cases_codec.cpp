@@ -7,6 +7,8 @@
 #include "tensor/ops/activation_codes.h"
 #include "tensor/ops/attention_codes.h"
 #include "tensor/ops/dropout_mask.h"
+#include "tensor/ops/linear_activation.h"
+#include "tensor/ops/matmul.h"
 #include "tensor/ops/normalized_rows.h"
 #include "tensor/ops/residual_norm_codes.h"
 #include "tensor/ops/select_largest.h"
@@ -47,6 +49,51 @@ void add_passes(std::vector<Case>& cases) {
                            return {quantize_decode(g, coded, attrs, g.dtype(v[0]))};
                          }
                          return {coded.codes, coded.scales};
+                       }});
+    }
+  }
+}
+
+// The feed-forward part's products with GELU's input in 4 bits, of BERT-base and of ViT-B/16 on 128
+// images: in one kernel, and by the library and passes behind it. The gradient's cases code what is
+// kept too.
+void add_products(std::vector<Case>& cases) {
+  const SavedCode code{.kind = SavedCode::Kind::fixed_point,
+                       .fixed = {.integer = 2, .fraction = 1}};
+  for (const int64_t rows : {int64_t{12288}, int64_t{128 * 197}}) {
+    const Shape x{rows, 768};
+    const Shape wide{rows, 3072};
+    for (const bool apart : {false, true}) {
+      const char* way = apart ? "apart" : "in registers";
+      cases.push_back({apart ? &activation_codes_op : &linear_activation_codes_op,
+                       fmt::format("large product {} {} gelu q2.1", x, way),
+                       {exact(x), exact({3072, 768}), exact({3072})},
+                       [=](Graph& g, Values v) -> Outputs {
+                         const ActivationCodesAttrs attrs{Activation::gelu, code, {}};
+                         NodeId n = kNoNode;
+                         if (apart) {
+                           const std::array<ValueId, 1> y = {linear(g, v[0], v[1], v[2]).y};
+                           n = g.emit_node(activation_codes_op, y, attrs);
+                         } else {
+                           n = g.emit_node(linear_activation_codes_op, v, attrs);
+                         }
+                         return {g.output(n, 0), g.output(n, 1)};
+                       }});
+      cases.push_back({apart ? &activation_codes_grad_op : &matmul_activation_codes_grad_op,
+                       fmt::format("large product {} {} gelu gradient q2.1", x, way),
+                       {exact(x), exact({768, 3072}), exact(wide)},
+                       [=](Graph& g, Values v) -> Outputs {
+                         const ActivationCodesGradAttrs attrs{{Activation::gelu, true}, code};
+                         const ValueId codes = fixed_point_encode(g, v[2], code.fixed);
+                         NodeId n = kNoNode;
+                         if (apart) {
+                           const ValueId dy = matmul(g, v[0], v[1]);
+                           n = g.emit_node(activation_codes_grad_op, std::array{dy, codes}, attrs);
+                         } else {
+                           n = g.emit_node(matmul_activation_codes_grad_op,
+                                           std::array{v[0], v[1], codes}, attrs);
+                         }
+                         return {g.output(n, 0), g.output(n, 1)};
                        }});
     }
   }
@@ -278,6 +325,7 @@ void add_attention(std::vector<Case>& cases) {
 void add_codec_perf_cases(std::vector<Case>& cases) {
   add_passes(cases);
   add_activations(cases);
+  add_products(cases);
   add_original(cases);
   add_norms(cases);
   add_neighbours(cases);

@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 
+#include "train/input_stage.h"
 #include "train/text_run.h"
 #include "train/tiny_run.h"
 
