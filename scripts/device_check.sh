@@ -122,7 +122,7 @@ sanitize_share() {
   fi
   # 1: a comparison failed, which is not this tool's finding.
   if [[ $rc != 0 && $rc != 1 ]]; then
-    head -60 <<< "$text" | cut -c1-240
+    head -60 <<< "$text" | sed -E 's/>\([^)]*\)/>/g' | cut -c1-400
     return 1
   fi
 }

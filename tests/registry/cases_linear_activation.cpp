@@ -88,7 +88,7 @@ void add_linear_activation_cases(std::vector<Case>& cases) {
   const Format int8 = {quantized(8, 64, DType::bf16), "int8/64"};
   const Format int4 = {quantized(4, 64, DType::bf16), "int4/64"};
   const Format wide = {quantized(8, 128, DType::f32), "int8/128 fp32"};
-  // By the library, and a pass behind it, and a part of one tile.
+  // By the library, and a pass behind it.
   const Size small[] = {{{1, 1}, 1}, {{3, 5}, 7}, {{0, 8}, 8}, {{4, 0}, 8}, {{2, 3, 8}, 24}};
   for (const Size& size : small) {
     add_forward(cases, size, true, Activation::gelu, q21, none);
@@ -106,7 +106,8 @@ void add_linear_activation_cases(std::vector<Case>& cases) {
   }
   // In registers: tiles that end behind the last row or column, stages that end behind the last
   // element of a sum, an odd number of tiles below one another.
-  const Size tiles[] = {{{300, 64}, 64}, {{2, 131, 72}, 192}, {{129, 64}, 1280}, {{40, 768}, 320}};
+  const Size tiles[] = {
+      {{300, 136}, 64}, {{2, 131, 200}, 192}, {{129, 192}, 1280}, {{40, 768}, 320}};
   for (const Size& size : tiles) {
     for (const Format& f : {q21, q34, int8, int4}) {
       add_forward(cases, size, f.name == q21.name, Activation::gelu, f, none);
@@ -114,7 +115,7 @@ void add_linear_activation_cases(std::vector<Case>& cases) {
     }
   }
   // Two tiles and more for every processor of a GPU.
-  const Size many[] = {{{16900, 24}, 512}, {{4225, 200}, 2112}};
+  const Size many[] = {{{16900, 136}, 512}, {{4225, 200}, 2112}};
   for (const Size& size : many) {
     add_forward(cases, size, true, Activation::gelu, q21, none);
     add_backward(cases, size, Activation::gelu, q21, true);

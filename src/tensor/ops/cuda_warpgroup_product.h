@@ -32,8 +32,10 @@ inline constexpr uint32_t kRowBytes = kColumns * 2;            // of a result th
 
 // Shared memory by offsets.
 inline constexpr uint32_t kHandedOver = kStages * (kBytesA + kBytesB);
-inline constexpr uint32_t kBias = kHandedOver + kRows * kRowBytes;  // of two tiles
-inline constexpr uint32_t kSums = kBias + 2 * kRowBytes;            // of the epilogue's warps
+// Biases of two tiles: before the next but one comes, a stage of the tile between has been used up,
+// as sums have so many stages at least.
+inline constexpr uint32_t kBias = kHandedOver + kRows * kRowBytes;
+inline constexpr uint32_t kSums = kBias + 2 * kRowBytes;  // of the epilogue's warps
 inline constexpr uint32_t kBarriers = kSums + kWarps * kColumns * 4;
 inline constexpr uint32_t kBytes = kBarriers + 8 * (2 * kStages + 2);
 
@@ -276,7 +278,8 @@ __device__ inline void finish(const Shape& shape, uint32_t base, const Barriers&
       typename Epilogue::Loaded now[kRowsAtOnce];
 #pragma unroll
       for (int u = 0; u < kRowsAtOnce; ++u) {
-        words[u] = load_shared(base + kHandedOver + handed_chunk(row + kWarps * u, lane));
+        const int there = min(row + kWarps * u, kRows - 1);
+        words[u] = load_shared(base + kHandedOver + handed_chunk(there, lane));
         inside[u] = row + kWarps * u < rows;
         now[u] = loaded[u];
       }
