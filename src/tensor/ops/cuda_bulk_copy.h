@@ -78,14 +78,6 @@ __device__ inline void copy_box_to_all(uint32_t to, const CUtensorMap& matrix, u
       "l"(&matrix), "r"(barrier), "r"(column), "r"(row), "h"(blocks)
       : "memory");
 }
-// `bytes`, a multiple of 16, as are both addresses.
-__device__ inline void copy_bytes(uint32_t to, const void* from, uint32_t bytes, uint32_t barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
-      "l"(from), "r"(bytes), "r"(barrier)
-      : "memory");
-}
 
 // ---- registers: a warpgroup gives some back or takes more, within what the block was given
 

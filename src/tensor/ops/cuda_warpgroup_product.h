@@ -32,10 +32,8 @@ inline constexpr uint32_t kRowBytes = kColumns * 2;            // of a result th
 
 // Shared memory by offsets.
 inline constexpr uint32_t kHandedOver = kStages * (kBytesA + kBytesB);
-// Biases of two tiles: before the next but one comes, a stage of the tile between has been used up,
-// as sums have so many stages at least.
-inline constexpr uint32_t kBias = kHandedOver + kRows * kRowBytes;
-inline constexpr uint32_t kSums = kBias + 2 * kRowBytes;  // of the epilogue's warps
+inline constexpr uint32_t kBias = kHandedOver + kRows * kRowBytes;  // of a tile
+inline constexpr uint32_t kSums = kBias + kRowBytes;                // of the epilogue's warps
 inline constexpr uint32_t kBarriers = kSums + kWarps * kColumns * 4;
 inline constexpr uint32_t kBytes = kBarriers + 8 * (2 * kStages + 2);
 
@@ -118,25 +116,16 @@ struct Barriers {
 // One thread: asks for operands as places become free.
 template <bool kDown>
 __device__ inline void bring(const Shape& shape, uint32_t base, const Barriers& barriers,
-                             const CUtensorMap& a, const CUtensorMap& b, const void* bias) {
+                             const CUtensorMap& a, const CUtensorMap& b) {
   constexpr auto kAll = static_cast<uint16_t>((1 << kCluster) - 1);
   Turn turn;
-  uint32_t which = 0;
-  for (Tiles tile(shape); tile.more(); tile.next(), which ^= 1) {
+  for (Tiles tile(shape); tile.more(); tile.next()) {
     const int column = tile.column();
     for (int k = 0; k < shape.depth; k += kDepth, turn.next()) {
       const uint32_t to = base + static_cast<uint32_t>(turn.stage) * (kBytesA + kBytesB);
       const uint32_t full = barriers.full(turn.stage);
       barrier_wait(barriers.empty(turn.stage), turn.parity ^ 1);
-      uint32_t bytes_bias = 0;
-      if (k == 0 && bias != nullptr) {
-        bytes_bias = static_cast<uint32_t>(min(kColumns, shape.columns - column)) * 2;
-      }
-      barrier_expect(full, kBytesA + kBytesB + bytes_bias);
-      if (bytes_bias != 0) {
-        copy_bytes(base + kBias + which * kRowBytes,
-                   static_cast<const unsigned char*>(bias) + int64_t{column} * 2, bytes_bias, full);
-      }
+      barrier_expect(full, kBytesA + kBytesB);
       copy_box(to, a, full, k, tile.row());
       const uint32_t own = to + kBytesA + static_cast<uint32_t>(tile.rank) * (kBytesB / kCluster);
       const int first = column + tile.rank * (kColumns / kCluster);
@@ -208,11 +197,10 @@ __device__ inline void multiply(const Shape& shape, uint32_t base, const Barrier
     settle(c[0]);
     settle(c[1]);
     release(before);
-    // The tile before has been taken.
+    // The tile before has been taken, and this one's biases are there.
     barrier_wait(barriers.taken(), (tiles & 1) ^ 1);
     const int row = first_row + thread / 32 * 16 + lane % 16;
-    const uint32_t bias =
-        base + kBias + (tiles & 1) * kRowBytes + static_cast<uint32_t>(lane % 4) * 4;
+    const uint32_t bias = base + kBias + static_cast<uint32_t>(lane % 4) * 4;
 #pragma unroll
     for (int n = 0; n < kColumns / 8; n += 2) {
       uint32_t word[4];
@@ -246,13 +234,25 @@ struct Worker {
   __device__ static void meet() { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); }
 };
 
+// Two biases of a tile, by the first threads.
+__device__ inline bool has_biases(const Shape& shape, int column, int thread) {
+  return thread < kColumns / 2 && column + 2 * thread < shape.columns;
+}
+template <typename T>
+__device__ inline uint32_t load_biases(const T* bias, int column, int thread) {
+  return *reinterpret_cast<const uint32_t*>(bias + column + 2 * thread);
+}
+__device__ inline void store_biases(uint32_t base, int thread, uint32_t pair) {
+  store_shared(base + kBias + static_cast<uint32_t>(thread) * 4, pair);
+}
+
 // The epilogue has a type Loaded, what it reads of its own beside eight results, load(at) for that,
 // before the results are there, and rows(words, loaded, at, step, inside) for rows `step` elements
 // apart, of which `inside` says whether they are there; begin(worker) before the first tile, and
 // end(worker, sums, tile, column, inside) after each, with shared memory for sums of its warps.
-template <typename Epilogue>
+template <typename T, typename Epilogue>
 __device__ inline void finish(const Shape& shape, uint32_t base, const Barriers& barriers,
-                              const Worker& worker, Epilogue& epilogue) {
+                              const T* bias, const Worker& worker, Epilogue& epilogue) {
   constexpr int kStep = kWarps * kRowsAtOnce;
   const auto [warp, lane] = worker;
   uint32_t tiles = 0;
@@ -270,7 +270,15 @@ __device__ inline void finish(const Shape& shape, uint32_t base, const Barriers&
       }
     };
     load(warp);
+    Tiles following = tile;
+    following.next();
+    const bool brings = bias != nullptr && following.more() &&
+                        has_biases(shape, following.column(), worker.thread());
+    const uint32_t pair = brings ? load_biases(bias, following.column(), worker.thread()) : 0;
     barrier_wait(barriers.handed_over(), tiles & 1);
+    if (brings) {
+      store_biases(base, worker.thread(), pair);
+    }
 #pragma unroll 1
     for (int row = warp; row < kRows; row += kStep) {
       uint4 words[kRowsAtOnce];
@@ -314,17 +322,22 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
     barrier_init(barriers.taken(), kWarps);
     publish_barriers();
   }
+  const int first_column = Tiles(shape).column();
+  if (bias != nullptr && has_biases(shape, first_column, static_cast<int>(threadIdx.x))) {
+    store_biases(base, static_cast<int>(threadIdx.x),
+                 load_biases(bias, first_column, static_cast<int>(threadIdx.x)));
+  }
   cluster_meet();
   const int warp = static_cast<int>(threadIdx.x) / 32;
   if (warp < 4 || warp >= 12) {
     keep_registers<88>();
     if (threadIdx.x == 0) {
-      bring<kDown>(shape, base, barriers, a, b, bias);
+      bring<kDown>(shape, base, barriers, a, b);
     } else if (warp > 0) {
       const Worker worker{warp < 4 ? warp - 1 : warp - 9, static_cast<int>(threadIdx.x) % 32};
       Epilogue epilogue = epilogue_of_all;
       epilogue.begin(worker);
-      finish(shape, base, barriers, worker, epilogue);
+      finish(shape, base, barriers, bias, worker, epilogue);
     }
   } else {
     take_registers<168>();

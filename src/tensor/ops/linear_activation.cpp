@@ -124,7 +124,7 @@ int64_t workspace_forward(const Graph& g, NodeId n, DeviceKind device) {
 bool is_finished_in_registers(DType dtype, int64_t rows, int64_t columns, int64_t depth) {
   const auto fits = [](int64_t n) { return n > 0 && n <= INT32_MAX / 16; };
   return (dtype == DType::bf16 || dtype == DType::f16) && fits(rows) && fits(columns) &&
-         fits(depth) && columns % 8 == 0 && depth % 8 == 0 && depth > kLeastDepth;
+         fits(depth) && columns % 8 == 0 && depth % 8 == 0;
 }
 
 ProductThenActivation::ProductThenActivation(const KernelArgs& args, Way way)

@@ -21,8 +21,6 @@ bool is_finished_in_registers(DType dtype, int64_t rows, int64_t columns, int64_
 
 // Rows of results that are summed apart by it.
 inline constexpr int64_t kFinishedRows = 128;
-// Deeper sums than this make use of all its stages, which it counts on.
-inline constexpr int64_t kLeastDepth = 128;
 
 void linear_activation_codes_cpu(const KernelArgs& args);
 void matmul_activation_codes_grad_cpu(const KernelArgs& args);

@@ -13,7 +13,6 @@ using namespace device;
 using Way = ProductThenActivation::Way;
 
 static_assert(kFinishedRows == product::kRows);
-static_assert(kLeastDepth == (product::kStages - 1) * product::kDepth);
 
 // What the kernel multiplies: a [rows, depth] by b [columns, depth]ᵀ or, kDown, [depth, columns].
 struct Operands {
