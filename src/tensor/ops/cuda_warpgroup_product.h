@@ -9,7 +9,6 @@
 // tile below the other, bring each other half of what both need of b.
 #pragma once
 
-#include "tensor/ops/attention_blocks.h"
 #include "tensor/ops/cuda_bulk_copy.h"
 #include "tensor/ops/cuda_vector.h"
 
@@ -259,7 +258,7 @@ __device__ inline void finish(const Shape& shape, uint32_t base, const Barriers&
   for (Tiles tile(shape); tile.more(); tile.next(), ++tiles) {
     const int column = tile.column() + 8 * lane;
     const int rows = column < shape.columns ? min(shape.rows - tile.row(), kRows) : 0;
-    int64_t at = int64_t{tile.row() + warp} * shape.columns + column;
+    const int64_t at = int64_t{tile.row() + warp} * shape.columns + column;
     typename Epilogue::Loaded loaded[kRowsAtOnce];
     const auto load = [&](int row) {
 #pragma unroll
