@@ -3,6 +3,7 @@
 #include "compress/codec_block.h"
 #include "tensor/ops/activation_codes.h"
 #include "tensor/ops/attention_codes.h"
+#include "tensor/ops/linear_activation.h"
 #include "tensor/ops/norm.h"
 #include "tensor/ops/residual_norm_codes.h"
 
@@ -169,8 +170,10 @@ TEST_CASE("BERT-base on a GPU with all edges in int8: only attention's edges are
                                       std::string("freeze.all_but=[\"*.bias\"]")}),
       DeviceKind::cuda);
   const Graph& g = *experiment.update_step().graph;
-  CHECK(count(g, activation_codes_op) == kLayers);
-  CHECK(count(g, activation_codes_grad_op) == kLayers);
+  // By the products in front of them.
+  CHECK(count(g, linear_activation_codes_op) == kLayers);
+  CHECK(count(g, matmul_activation_codes_grad_op) == kLayers);
+  CHECK(count(g, activation_codes_op) + count(g, activation_codes_grad_op) == 0);
   CHECK(count(g, residual_norm_codes_op) == 2 * kLayers);
   CHECK(count(g, residual_norm_codes_grad_op) == 2 * kLayers);
   // And the loss's logits.
@@ -234,8 +237,10 @@ TEST_CASE("BERT-base on a GPU: every GELU and norm of the preset slimfit codes o
       DeviceKind::cuda);
   const StepGraph& step = experiment.update_step();
   const Graph& g = *step.graph;
-  CHECK(count(g, activation_codes_op) == kLayers);
-  CHECK(count(g, activation_codes_grad_op) == kLayers);
+  // By the products in front of them.
+  CHECK(count(g, linear_activation_codes_op) == kLayers);
+  CHECK(count(g, matmul_activation_codes_grad_op) == kLayers);
+  CHECK(count(g, activation_codes_op) + count(g, activation_codes_grad_op) == 0);
   CHECK(count(g, fixed_point_encode_op) + count(g, fixed_point_decode_op) == 0);
   // Backward ends at the embeddings' norm, whose shift's gradient reads no input.
   CHECK(count(g, residual_norm_codes_op) == 2 * kLayers);
