@@ -1,31 +1,13 @@
 // Ops that make or read codes on their way. Codes must be those of the plain ops bit for bit, in
 // every type, so what is coded here is exact in all of them: inputs, their sums with themselves,
 // relu.
-#include "registry/registry.h"
+#include "registry/code_formats.h"
 #include "tensor/ops/activation_codes.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/residual_norm_codes.h"
 
 namespace lithe::registry {
 namespace {
-
-using Values = std::span<const ValueId>;
-using Outputs = std::vector<ValueId>;
-
-struct Format {
-  SavedCode code;
-  std::string name;
-};
-
-SavedCode fixed(const FixedPointAttrs& attrs) {
-  return {.kind = SavedCode::Kind::fixed_point, .fixed = attrs};
-}
-SavedCode quantized(int bits, int group, DType scale) {
-  return {.kind = SavedCode::Kind::quantized,
-          .bits = static_cast<int8_t>(bits),
-          .scale = scale,
-          .group = group};
-}
 
 std::vector<Format> fixed_formats() {
   return {{fixed({.integer = 2, .fraction = 1}), "q2.1"},
@@ -41,11 +23,6 @@ std::vector<Format> quantized_formats() {
           {quantized(8, 8, DType::f32), "int8/8 fp32"},
           {quantized(4, 128, DType::f32), "int4/128 fp32"},
           {quantized(8, 128, DType::bf16), "int8/128"}};
-}
-
-Outputs outputs_of(const Graph& g, NodeId n) {
-  const auto out = g.outputs(n);
-  return {out.begin(), out.end()};
 }
 
 void add_activation(std::vector<Case>& cases, const Shape& shape, Activation kind, const Format& x,

@@ -1,34 +1,11 @@
 // Products that are activated and coded before they reach memory. Codes must be those of the plain
 // ops bit for bit, so operands are such that no type rounds the products.
-#include "registry/registry.h"
+#include "registry/code_formats.h"
 #include "tensor/ops/elementwise.h"
 #include "tensor/ops/linear_activation.h"
 
 namespace lithe::registry {
 namespace {
-
-using Values = std::span<const ValueId>;
-using Outputs = std::vector<ValueId>;
-
-struct Format {
-  SavedCode code;
-  std::string name;
-};
-
-SavedCode fixed(const FixedPointAttrs& attrs) {
-  return {.kind = SavedCode::Kind::fixed_point, .fixed = attrs};
-}
-SavedCode quantized(int bits, int group, DType scale) {
-  return {.kind = SavedCode::Kind::quantized,
-          .bits = static_cast<int8_t>(bits),
-          .scale = scale,
-          .group = group};
-}
-
-Outputs outputs_of(const Graph& g, NodeId n) {
-  const auto out = g.outputs(n);
-  return {out.begin(), out.end()};
-}
 
 struct Size {
   Shape x;  // or dy

@@ -20,6 +20,13 @@ Readers::Readers(const Graph& g)
   }
 }
 
+NodeId Readers::sole_source(const Graph& g, ValueId v, const OpDef& op) const {
+  const NodeId made = g.value(v).producer;
+  const bool sole =
+      made != kNoNode && g.node(made).op == &op && count(v) == 1 && !g.value(v).is_output;
+  return sole ? made : kNoNode;
+}
+
 Rewrite::Rewrite(Graph& g)
     : g_(g),
       scope_(g.current_scope()),
@@ -65,7 +72,7 @@ ValueId Rewrite::now(ValueId v) const {
   return i < to_.size() && to_[i] != kNoValue ? to_[i] : v;
 }
 
-void Rewrite::finish() {
+void Rewrite::finish(std::span<ParameterGradient> gradients) {
   if (!gone_.empty()) {
     g_.replace_uses(to_);
     for (NodeId n : gone_) {
@@ -75,6 +82,9 @@ void Rewrite::finish() {
   g_.set_cursor(kNoNode);
   g_.set_scope(scope_);
   g_.set_phase(phase_);
+  for (ParameterGradient& p : gradients) {
+    p.gradient = now(p.gradient);
+  }
 }
 
 }  // namespace lithe

@@ -1,9 +1,10 @@
 // Replacing nodes of a graph: who reads what, and a rewrite that is carried out at its end.
 #pragma once
 
+#include <span>
 #include <vector>
 
-#include "tensor/graph/graph.h"
+#include "tensor/graph/gradient.h"
 
 namespace lithe {
 
@@ -14,6 +15,8 @@ class Readers {
 
   int count(ValueId v) const { return count_[static_cast<size_t>(v)]; }
   NodeId first(ValueId v) const { return first_[static_cast<size_t>(v)]; }
+  // The node of this op that makes v for one reader alone; none where another one does.
+  NodeId sole_source(const Graph& g, ValueId v, const OpDef& op) const;
   int position(NodeId n) const { return position_[static_cast<size_t>(n)]; }
 
  private:
@@ -37,8 +40,9 @@ class Rewrite {
   bool is_erased(NodeId n) const { return is_gone_[static_cast<size_t>(n)]; }
   // What a value is replaced with, itself if with nothing.
   ValueId now(ValueId v) const;
-  // Readers of what was replaced read what it was replaced with; erased nodes go.
-  void finish();
+  // Readers of what was replaced read what it was replaced with, `gradients` are followed there;
+  // erased nodes go.
+  void finish(std::span<ParameterGradient> gradients = {});
 
  private:
   Graph& g_;

@@ -1,6 +1,5 @@
 #include "tensor/ops/activation_codes.h"
 
-#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -29,13 +28,9 @@ void define(Graph& g, NodeId n, std::span<ValueId> outputs) {
   emit_encode(g, outputs[0], attrs.y, outputs.subspan(1 + static_cast<size_t>(attrs.x.parts())));
 }
 
-// One of the activation, and of codes as many as their own ops.
 double flops(const Graph& g, NodeId n) {
-  const auto attrs = g.attr<ActivationCodesAttrs>(n);
-  const auto of = [](const SavedCode& code) {
-    return code.kind == SavedCode::Kind::none ? 0 : 3 + code.parts();
-  };
-  return static_cast<double>(g.shape(g.in(n, 0)).numel()) * (1 + of(attrs.x) + of(attrs.y));
+  return static_cast<double>(g.shape(g.in(n, 0)).numel()) *
+         activation_codes_flops(g.attr<ActivationCodesAttrs>(n));
 }
 
 void infer_grad(InferContext& c) {
@@ -67,11 +62,8 @@ void define_grad(Graph& g, NodeId n, std::span<ValueId> outputs) {
 }
 
 int64_t workspace_grad(const Graph& g, NodeId n, DeviceKind device) {
-  const Shape& dy = g.shape(g.in(n, 0));
-  const DType dtype = g.dtype(g.in(n, 0));
-  const int64_t sums = column_sum_bytes(g.attr<ActivationCodesGradAttrs>(n), dy, dtype);
-  const int64_t decoded = std::min(dy.numel(), kDecodedAtOnce) * dtype_bits(dtype) / 8;
-  return device == DeviceKind::cpu ? sums + decoded : sums;
+  return activation_codes_grad_bytes(g.attr<ActivationCodesGradAttrs>(n), g.shape(g.in(n, 0)),
+                                     g.dtype(g.in(n, 0)), device);
 }
 
 }  // namespace

@@ -71,10 +71,7 @@ class CodecFusion {
       rewrite_.at(n);
       fused += fuse(n) ? 1 : 0;
     }
-    rewrite_.finish();
-    for (ParameterGradient& p : gradients) {
-      p.gradient = rewrite_.now(p.gradient);
-    }
+    rewrite_.finish(gradients);
     return fused;
   }
 
@@ -183,18 +180,12 @@ class CodecFusion {
   }
 
   // Whether v is another shape of a value, for one reader alone.
-  bool is_sole_view(ValueId v) const {
-    const NodeId made = g_.value(v).producer;
-    return made != kNoNode && g_.node(made).op == &reshape_op && readers_.count(v) == 1 &&
-           !g_.value(v).is_output;
-  }
+  bool is_sole_view(ValueId v) const { return readers_.sole_source(g_, v, reshape_op) != kNoNode; }
 
   // The node that restores v for this reader alone.
   NodeId sole_decoding(ValueId v, const OpDef& op) const {
-    const NodeId made = g_.value(v).producer;
-    const bool sole = made != kNoNode && g_.node(made).op == &op && readers_.count(v) == 1 &&
-                      !g_.value(v).is_output && code_of(g_, made).kind != SavedCode::Kind::none;
-    return sole ? made : kNoNode;
+    const NodeId made = readers_.sole_source(g_, v, op);
+    return made != kNoNode && code_of(g_, made).kind != SavedCode::Kind::none ? made : kNoNode;
   }
 
   bool fuse_activation_grad(NodeId n) {

@@ -25,10 +25,7 @@ class ProductFusion {
       rewrite_.at(n);
       fused += fuse(n) ? 1 : 0;
     }
-    rewrite_.finish();
-    for (ParameterGradient& p : gradients) {
-      p.gradient = rewrite_.now(p.gradient);
-    }
+    rewrite_.finish(gradients);
     return fused;
   }
 
@@ -52,10 +49,8 @@ class ProductFusion {
   // The node that makes the first input of `n` for it alone, in its phase.
   NodeId product_of(NodeId n, const OpDef& op) const {
     const ValueId v = g_.in(n, 0);
-    const NodeId made = g_.value(v).producer;
-    const bool sole = made != kNoNode && g_.node(made).op == &op && readers_.count(v) == 1 &&
-                      !g_.value(v).is_output && g_.node(made).phase == g_.node(n).phase;
-    if (!sole) {
+    const NodeId made = readers_.sole_source(g_, v, op);
+    if (made == kNoNode || g_.node(made).phase != g_.node(n).phase) {
       return kNoNode;
     }
     const Shape& a = g_.shape(g_.in(made, 0));

@@ -51,12 +51,8 @@ double product_flops(const Graph& g, NodeId n) {
 }
 
 double flops_forward(const Graph& g, NodeId n) {
-  const auto attrs = g.attr<ActivationCodesAttrs>(n);
-  const auto of = [](const SavedCode& code) {
-    return code.kind == SavedCode::Kind::none ? 0 : 3 + code.parts();
-  };
-  return product_flops(g, n) +
-         static_cast<double>(g.shape(g.output(n, 0)).numel()) * (2 + of(attrs.x) + of(attrs.y));
+  const int behind = 1 + activation_codes_flops(g.attr<ActivationCodesAttrs>(n));  // and the bias
+  return product_flops(g, n) + static_cast<double>(g.shape(g.output(n, 0)).numel()) * behind;
 }
 
 void infer_backward(InferContext& c) {
@@ -105,10 +101,8 @@ int64_t workspace_backward(const Graph& g, NodeId n, DeviceKind device) {
     const int64_t tiles = (rows + kFinishedRows - 1) / kFinishedRows;
     return attrs.grad.column_sum ? tiles * dx.back() * int64_t{sizeof(float)} : 0;
   }
-  const int64_t sums = column_sum_bytes(attrs, dx, dtype);
-  const int64_t decoded = std::min(dx.numel(), kDecodedAtOnce) * dtype_bits(dtype) / 8;
   return std::max(workspace_product(g, n, device),
-                  device == DeviceKind::cpu ? sums + decoded : sums);
+                  activation_codes_grad_bytes(attrs, dx, dtype, device));
 }
 
 int64_t workspace_forward(const Graph& g, NodeId n, DeviceKind device) {
