@@ -37,6 +37,24 @@ inline recipe::Recipe tiny_recipe(const std::vector<std::string>& overrides = {}
   return recipe::Recipe::parse(kTinyRecipe, "tiny.yaml", train_options(), overrides);
 }
 
+// Random pixels and labels that depend on `step` only.
+inline Tensor tiny_pixels(const Shape& shape, int64_t step) {
+  Tensor pixels(DType::f32, shape);
+  auto values = pixels.as<float>();
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = 2 * uniform01(philox(7, static_cast<uint64_t>(step), i).word[0]) - 1;
+  }
+  return pixels;
+}
+inline Tensor tiny_labels(const Shape& shape, int64_t step) {
+  Tensor labels(DType::i64, shape);
+  auto classes = labels.as<int64_t>();
+  for (size_t i = 0; i < classes.size(); ++i) {
+    classes[i] = philox(8, static_cast<uint64_t>(step), i).word[0] % 5;
+  }
+  return labels;
+}
+
 // An executor with initial weights and the experiment's update step bound.
 struct TinyRun {
   explicit TinyRun(const std::vector<std::string>& overrides = {},
@@ -55,20 +73,11 @@ struct TinyRun {
     }
   }
 
-  // Random pixels and labels that depend on `step` only.
   void feed(const Program& program, const StepGraph& graph, int64_t step) {
-    Tensor pixels(DType::f32, graph.graph->shape(graph.input("pixels")));
-    Tensor labels(DType::i64, graph.graph->shape(graph.input("labels")));
-    auto values = pixels.as<float>();
-    for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = 2 * uniform01(philox(7, static_cast<uint64_t>(step), i).word[0]) - 1;
-    }
-    auto classes = labels.as<int64_t>();
-    for (size_t i = 0; i < classes.size(); ++i) {
-      classes[i] = philox(8, static_cast<uint64_t>(step), i).word[0] % 5;
-    }
-    executor.write(program, graph.input("pixels"), pixels);
-    executor.write(program, graph.input("labels"), labels);
+    const ValueId pixels = graph.input("pixels");
+    const ValueId labels = graph.input("labels");
+    executor.write(program, pixels, tiny_pixels(graph.graph->shape(pixels), step));
+    executor.write(program, labels, tiny_labels(graph.graph->shape(labels), step));
     if (graph.rng != kNoValue) {
       const std::array<int64_t, 2> rng = {11, step};
       executor.write(program, graph.rng, Tensor::from<int64_t>({2}, rng));

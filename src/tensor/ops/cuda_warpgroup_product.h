@@ -21,6 +21,7 @@ inline constexpr int kColumns = 256;  // and its columns
 inline constexpr int kDepth = 64;     // of a stage
 inline constexpr int kStages = 3;
 inline constexpr int kThreads = 512;
+inline constexpr int kMultipliers = 256;
 inline constexpr int kCluster = 2;
 inline constexpr int kWarps = 7;       // of the epilogue
 inline constexpr int kRowsAtOnce = 2;  // that a lane of it has in registers
@@ -108,6 +109,8 @@ struct Barriers {
   __device__ uint32_t empty(int stage) const {
     return at + 8 * static_cast<uint32_t>(kStages + stage);
   }
+  // Every thread arrives at these two: what a lane has written or read is ordered by its own
+  // arrival, which racecheck follows, and not by that of its warp's first lane.
   __device__ uint32_t handed_over() const { return at + 8 * 2 * kStages; }
   __device__ uint32_t taken() const { return at + 8 * (2 * kStages + 1); }
 };
@@ -216,10 +219,7 @@ __device__ inline void multiply(const Shape& shape, uint32_t base, const Barrier
       }
       store_matrices(base + kHandedOver + handed_chunk(row, n + lane / 16), word);
     }
-    __syncwarp();
-    if (lane == 0) {
-      barrier_arrive(barriers.handed_over());
-    }
+    barrier_arrive(barriers.handed_over());
   }
 }
 
@@ -291,10 +291,7 @@ __device__ inline void finish(const Shape& shape, uint32_t base, const Barriers&
         now[u] = loaded[u];
       }
       if (row + kStep >= kRows) {  // the last are in registers
-        __syncwarp();
-        if (lane == 0) {
-          barrier_arrive(barriers.taken());
-        }
+        barrier_arrive(barriers.taken());
       } else {
         load(row + kStep);
       }
@@ -315,10 +312,10 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < kStages; ++stage) {
       barrier_init(barriers.full(stage), 1);
-      barrier_init(barriers.empty(stage), 8 * kCluster);
+      barrier_init(barriers.empty(stage), kMultipliers / 32 * kCluster);
     }
-    barrier_init(barriers.handed_over(), 8);
-    barrier_init(barriers.taken(), kWarps);
+    barrier_init(barriers.handed_over(), kMultipliers);
+    barrier_init(barriers.taken(), kWarps * 32);
     publish_barriers();
   }
   const int first_column = Tiles(shape).column();

@@ -90,7 +90,7 @@ void forward(const KernelArgs& args) {
   const CodeTo of_y = code_to(attrs.y, parts.subspan(static_cast<size_t>(attrs.x.parts())));
   dispatch_activation(attrs.kind, [&]<Activation kKind>() {
     launch<T, false>(args, operands_of(args, Way::forward),
-                     ActivationEpilogue<kKind, T>{nullptr, args.out[0].as<T>(), of_x, of_y});
+                     ActivationEpilogue<kKind, T>{args.out[0].as<T>(), of_x, of_y});
   });
 }
 

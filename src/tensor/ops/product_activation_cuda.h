@@ -7,11 +7,10 @@
 
 namespace lithe::device {
 
-// y = activation(x) of a product x, which is stored coded or as it is, or not at all.
+// y = activation(x) of a product x, of which a code may be stored.
 template <Activation kKind, typename T>
 struct ActivationEpilogue {
   struct Loaded {};
-  T* x;  // or null
   T* y;
   CodeTo of_x;
   CodeTo of_y;
@@ -26,9 +25,6 @@ struct ActivationEpilogue {
 #pragma unroll
     for (int u = 0; u < kRows; ++u) {
       unpack<T>(words[u], v[u]);
-      if (x != nullptr && inside[u]) {
-        store_words(x + at + u * int64_t{step}, words[u]);
-      }
     }
     if (of_x.kind != SavedCode::Kind::none) {
       encode_lanes(of_x, v, at, step, inside);
