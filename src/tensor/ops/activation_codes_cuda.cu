@@ -4,6 +4,7 @@
 #include "tensor/ops/activation_codes.h"
 #include "tensor/ops/cuda_activation.h"
 #include "tensor/ops/kernels_cuda.h"
+#include "tensor/ops/processors.h"
 #include "tensor/ops/saved_code_cuda.h"
 
 namespace lithe {
@@ -42,7 +43,6 @@ template <typename T>
 constexpr int kCodesResident = sizeof(T) == 2   ? 4
                                : sizeof(T) == 4 ? 3
                                                 : 1;
-constexpr int64_t kMultiprocessors = 132;  // of an H100
 
 // A block takes one tile after the other, from the end, which the kernel before has left in the
 // cache; the next is on its way while it works on one. y may be x.
@@ -122,7 +122,7 @@ void activation_codes_cuda(const KernelArgs& args) {
   dispatch_floating(args.in[0].dtype, args.op, [&]<typename T>() {
     dispatch_activation(attrs.kind, [&]<Activation kKind>() {
       const int64_t blocks =
-          std::min<int64_t>(blocks_for(n, kTile), kMultiprocessors * kCodesResident<T>);
+          std::min<int64_t>(blocks_for(n, kTile), kProcessors * kCodesResident<T>);
       activation_codes_kernel<kKind, T>
           <<<static_cast<unsigned>(blocks), kThreads, 0, stream_of(args)>>>(
               n, args.in[0].as<T>(), args.out[0].as<T>(), of_x, of_y);

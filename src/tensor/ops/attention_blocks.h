@@ -11,10 +11,9 @@
 
 #include "tensor/core/dtype.h"
 #include "tensor/core/shape.h"
+#include "tensor/ops/processors.h"
 
 namespace lithe::attention_blocks {
-
-inline constexpr int64_t kProcessors = 132;  // of an H100 or H200; any number is right
 
 inline constexpr int kHalfDims[] = {32, 48, 64, 80, 96, 128, 160, 256};
 inline constexpr int kSingleDims[] = {32, 64, 128, 256};

@@ -349,7 +349,7 @@ inline int query_tasks(const KernelArgs& args, const Geometry& geometry) {
 }
 template <typename Kernel>
 unsigned running_blocks(int tasks) {
-  constexpr int64_t kBlocks = attention_blocks::kProcessors * Kernel::kResident;
+  constexpr int64_t kBlocks = kProcessors * Kernel::kResident;
   return static_cast<unsigned>(std::min<int64_t>(tasks, kBlocks));
 }
 

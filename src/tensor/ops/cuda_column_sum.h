@@ -4,15 +4,15 @@
 #pragma once
 
 #include "tensor/ops/cuda_vector.h"
+#include "tensor/ops/processors.h"
 
 namespace lithe::device {
 
 inline constexpr int kColumnLanes = 32;      // threads of a block along the columns
 inline constexpr int kColumnSlices = 8;      // and along the rows
 inline constexpr int64_t kMostChunks = 256;  // ranges of rows
-// Blocks that fill a Hopper once: more would only have shorter walks. A constant, so that the bits
-// depend on the shape alone.
-inline constexpr int64_t kColumnSumBlocks = 132 * 8;
+// Blocks that fill a Hopper once: more would only have shorter walks.
+inline constexpr int64_t kColumnSumBlocks = 8 * kProcessors;
 
 // What a term that stores loads: 16 bytes to be unpacked later, or one element.
 template <typename T, int kVector>

@@ -5,14 +5,15 @@
 #include "tensor/graph/rewrite.h"
 #include "tensor/ops/linear_activation.h"
 #include "tensor/ops/matmul.h"
+#include "tensor/ops/processors.h"
 
 namespace lithe {
 namespace {
 
-// Tiles enough that every processor of an H100 has one to multiply while it finishes another.
+// Tiles enough that every processor has one to multiply while it finishes another.
 bool has_work_enough(int64_t rows, int64_t columns) {
   constexpr int64_t kTile = kFinishedRows * 256;
-  return rows * columns >= 2 * 132 * kTile;
+  return rows * columns >= 2 * kProcessors * kTile;
 }
 
 class ProductFusion {

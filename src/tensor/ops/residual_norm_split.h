@@ -4,12 +4,11 @@
 #include <algorithm>
 
 #include "tensor/core/shape.h"
+#include "tensor/ops/processors.h"
 
 namespace lithe {
 
-// Two for each of an H100's 132 multiprocessors. A constant, because the parameters' gradients are
-// summed block by block: the bits may not depend on the device.
-inline constexpr int64_t kNormBlocks = 264;
+inline constexpr int64_t kNormBlocks = 2 * kProcessors;
 inline constexpr int64_t kLongestWarpRow = 1024;    // longer rows take a block each
 inline constexpr int64_t kLongestWalkedRow = 8192;  // longer ones are read twice
 
