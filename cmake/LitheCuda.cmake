@@ -1,20 +1,22 @@
-# CUDA is compiled when nvcc is found; the binary then also runs on a machine without a GPU.
+# CUDA is compiled when nvcc is found; the binary then also runs on a machine without a GPU. The
+# kernels are written for Hopper: warpgroups, clusters and the copy engine.
 set(LITHE_HAS_CUDA OFF)
-if(NOT LITHE_CUDA STREQUAL "OFF")
-  include(CheckLanguage)
-  if(NOT LITHE_CUDA_ARCHITECTURES)
-    execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
-                    OUTPUT_VARIABLE caps ERROR_QUIET RESULT_VARIABLE failed)
-    if(failed)
-      set(caps "9.0")
-    endif()
-    string(REGEX MATCH "[0-9]+\\.[0-9]+" cap "${caps}")
-    string(REPLACE "." "" LITHE_CUDA_ARCHITECTURES "${cap}")
-    if(LITHE_CUDA_ARCHITECTURES STREQUAL "90")
-      set(LITHE_CUDA_ARCHITECTURES "90a")
-    endif()
+set(LITHE_CUDA_ARCHITECTURE 90a)
+set(wanted ${LITHE_CUDA})
+if(wanted STREQUAL "AUTO")
+  execute_process(COMMAND nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader
+                  OUTPUT_VARIABLE cards ERROR_QUIET RESULT_VARIABLE failed)
+  if(NOT failed AND cards MATCHES "[0-9]" AND NOT cards MATCHES ", 9\\.0")
+    string(STRIP "${cards}" cards)
+    message(WARNING "lithe: no card here is of compute capability 9.0 (H100, H200), which the "
+                    "CUDA kernels are written for: ${cards}. Building for the CPU alone; "
+                    "-DLITHE_CUDA=ON compiles them all the same.")
+    set(wanted OFF)
   endif()
-  set(CMAKE_CUDA_ARCHITECTURES ${LITHE_CUDA_ARCHITECTURES})
+endif()
+if(NOT wanted STREQUAL "OFF")
+  include(CheckLanguage)
+  set(CMAKE_CUDA_ARCHITECTURES ${LITHE_CUDA_ARCHITECTURE})
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
@@ -30,7 +32,7 @@ if(NOT LITHE_CUDA STREQUAL "OFF")
     add_compile_definitions($<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
     add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings -Xcompiler=-Werror>")
     set(LITHE_HAS_CUDA ON)
-  elseif(LITHE_CUDA STREQUAL "ON")
+  elseif(wanted STREQUAL "ON")
     message(FATAL_ERROR "LITHE_CUDA is ON but nvcc was not found")
   endif()
 endif()
@@ -59,5 +61,5 @@ if(LITHE_HAS_CUDA AND NOT LITHE_CUDNN STREQUAL "OFF")
     message(FATAL_ERROR "LITHE_CUDNN is ON but cuDNN 9 was not found; set LITHE_CUDNN_ROOT")
   endif()
 endif()
-message(STATUS "lithe: CUDA ${LITHE_HAS_CUDA} ${LITHE_CUDA_ARCHITECTURES}, cuDNN ${LITHE_HAS_CUDNN} "
+message(STATUS "lithe: CUDA ${LITHE_HAS_CUDA} ${LITHE_CUDA_ARCHITECTURE}, cuDNN ${LITHE_HAS_CUDNN} "
         "${LITHE_CUDNN_LIBRARY}")

@@ -106,8 +106,10 @@ class DeviceMemory {
 };
 
 std::shared_ptr<DeviceMemory> cpu_memory();
-// Throws DeviceError where the build or the machine has no CUDA device of that index.
+// Throws DeviceError where the build or the machine has no CUDA device of that index, or one that
+// the kernels were not compiled for.
 std::shared_ptr<DeviceMemory> cuda_memory(int index);
+// Whether cuda_memory(0) has a device.
 bool cuda_available();
 int cuda_device_count();
 

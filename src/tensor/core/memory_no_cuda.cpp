@@ -6,8 +6,8 @@ namespace lithe {
 
 std::shared_ptr<DeviceMemory> cuda_memory(int index) {
   throw DeviceError("device",
-                    "cuda:{} was asked for, but this build has no CUDA; install nvcc and run "
-                    "./lithe build again, or use --device cpu",
+                    "cuda:{} was asked for, but this build has no CUDA: install nvcc and run "
+                    "./lithe build again (the kernels are for H100 and H200), or use --device cpu",
                     index);
 }
 
