@@ -1,7 +1,6 @@
 # CUDA is compiled when nvcc is found; the binary then also runs on a machine without a GPU. The
 # kernels are written for Hopper: warpgroups, clusters and the copy engine.
 set(LITHE_HAS_CUDA OFF)
-set(LITHE_CUDA_ARCHITECTURE 90a)
 set(wanted ${LITHE_CUDA})
 if(wanted STREQUAL "AUTO")
   execute_process(COMMAND nvidia-smi --query-gpu=name,compute_cap --format=csv,noheader
@@ -16,7 +15,7 @@ if(wanted STREQUAL "AUTO")
 endif()
 if(NOT wanted STREQUAL "OFF")
   include(CheckLanguage)
-  set(CMAKE_CUDA_ARCHITECTURES ${LITHE_CUDA_ARCHITECTURE})
+  set(CMAKE_CUDA_ARCHITECTURES 90a)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
@@ -61,5 +60,5 @@ if(LITHE_HAS_CUDA AND NOT LITHE_CUDNN STREQUAL "OFF")
     message(FATAL_ERROR "LITHE_CUDNN is ON but cuDNN 9 was not found; set LITHE_CUDNN_ROOT")
   endif()
 endif()
-message(STATUS "lithe: CUDA ${LITHE_HAS_CUDA} ${LITHE_CUDA_ARCHITECTURE}, cuDNN ${LITHE_HAS_CUDNN} "
+message(STATUS "lithe: CUDA ${LITHE_HAS_CUDA} ${CMAKE_CUDA_ARCHITECTURES}, cuDNN ${LITHE_HAS_CUDNN} "
         "${LITHE_CUDNN_LIBRARY}")

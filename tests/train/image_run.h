@@ -21,13 +21,7 @@ struct ImageRun {
       trainer.start(StartWeights(experiment));
     }
   }
-  std::vector<Tensor> slots() {
-    std::vector<Tensor> out;
-    for (SlotId s = 0; s < experiment.slots().size(); ++s) {
-      out.push_back(trainer.executor().read_slot(s));
-    }
-    return out;
-  }
+  std::vector<Tensor> slots() { return read_slots(trainer.executor(), experiment); }
   recipe::Recipe recipe;
   Experiment experiment;
   RunFolder folder;

@@ -34,8 +34,8 @@ void check_close(const std::vector<double>& a, const std::vector<double>& b, dou
   MESSAGE("largest relative difference of the loss: " << worst);
 }
 
-// The weights after 20 steps, each on pixels of its own, none of which waits for the one before.
-std::vector<Tensor> after_steps_ahead(TinyRun& run, int64_t input_bytes) {
+// 20 steps, each on pixels of its own, none of which waits for the one before.
+void run_ahead(TinyRun& run, int64_t input_bytes) {
   const StepGraph& step = run.experiment.update_step();
   const auto shape = [&](const char* name) { return step.graph->shape(step.input(name)); };
   std::vector<Batch> batches(20);
@@ -55,11 +55,6 @@ std::vector<Tensor> after_steps_ahead(TinyRun& run, int64_t input_bytes) {
   }
   while (runner.collect()) {
   }
-  std::vector<Tensor> out;
-  for (SlotId s = 0; s < run.experiment.slots().size(); ++s) {
-    out.push_back(run.executor.read_slot(s));
-  }
-  return out;
 }
 
 const std::vector<std::string> kViTDropout = {"train.steps=100",
@@ -124,13 +119,9 @@ TEST_CASE("CUDA: inputs that go straight to their places leave a step as it is")
     TinyRun staged(with(kViTDropout, compute), cuda_memory(0));
     TinyRun straight(with(kViTDropout, compute), cuda_memory(0));
     const int64_t bytes = InputLayout(staged.experiment.update_step()).bytes;
-    const std::vector<Tensor> expected = after_steps_ahead(staged, bytes);
-    const std::vector<Tensor> found = after_steps_ahead(straight, 0);
-    REQUIRE(found.size() == expected.size());
-    for (size_t i = 0; i < found.size(); ++i) {
-      INFO(staged.experiment.slots()[static_cast<SlotId>(i)].name);
-      CHECK(same_bits(found[i], expected[i]));
-    }
+    run_ahead(staged, bytes);
+    run_ahead(straight, 0);
+    check_same_bits(staged, straight);
   }
 }
 

@@ -28,14 +28,6 @@ struct Folder {
   fs::path path;
 };
 
-std::vector<Tensor> weights(Trainer& trainer, Experiment& experiment) {
-  std::vector<Tensor> out;
-  for (SlotId s = 0; s < experiment.slots().size(); ++s) {
-    out.push_back(trainer.executor().read_slot(s));
-  }
-  return out;
-}
-
 struct Run {
   Run(const fs::path& path, RunMode mode, const std::vector<std::string>& overrides)
       : recipe(tiny_recipe(overrides)),
@@ -67,7 +59,7 @@ TEST_CASE("resume is bit-equal, with dropout, in the middle of an epoch, with bo
   const Folder straight("straight");
   Run whole(straight.path, RunMode::kNew, kNoisy);
   whole.trainer.run(go);
-  const auto wanted = weights(whole.trainer, whole.experiment);
+  const auto wanted = read_slots(whole.trainer.executor(), whole.experiment);
 
   const Folder broken("broken");
   {
@@ -88,7 +80,7 @@ TEST_CASE("resume is bit-equal, with dropout, in the middle of an epoch, with bo
   third.trainer.resume();
   CHECK(third.trainer.steps_done() == 1);
   third.trainer.run(go);
-  const auto got = weights(third.trainer, third.experiment);
+  const auto got = read_slots(third.trainer.executor(), third.experiment);
   REQUIRE(got.size() == wanted.size());
   for (size_t i = 0; i < got.size(); ++i) {
     INFO(third.experiment.slots()[static_cast<SlotId>(i)].name);
@@ -104,8 +96,8 @@ TEST_CASE("two runs are bit-equal") {
   Run two(b.path, RunMode::kNew, kNoisy);
   one.trainer.run(go);
   two.trainer.run(go);
-  const auto x = weights(one.trainer, one.experiment);
-  const auto y = weights(two.trainer, two.experiment);
+  const auto x = read_slots(one.trainer.executor(), one.experiment);
+  const auto y = read_slots(two.trainer.executor(), two.experiment);
   for (size_t i = 0; i < x.size(); ++i) {
     CHECK(same_bits(x[i], y[i]));
   }
@@ -150,9 +142,9 @@ TEST_CASE("clipping by global norm bounds the step of plain SGD") {
   Run run(a.path, RunMode::kNew,
           {"train.clip_norm=0.01", "optimizer.name=sgd", "optimizer.lr=1", "train.steps=1",
            "optimizer.sgd.momentum=0", "optimizer.weight_decay=0"});
-  const auto before = weights(run.trainer, run.experiment);
+  const auto before = read_slots(run.trainer.executor(), run.experiment);
   run.trainer.step();
-  const auto after = weights(run.trainer, run.experiment);
+  const auto after = read_slots(run.trainer.executor(), run.experiment);
   double moved = 0;
   for (size_t i = 0; i < before.size(); ++i) {
     for (size_t j = 0; j < before[i].as<float>().size(); ++j) {

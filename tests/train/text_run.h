@@ -9,6 +9,7 @@
 
 #include "tensor/core/philox.h"
 #include "train/options.h"
+#include "train/tiny_run.h"
 #include "train/trainer.h"
 
 namespace lithe::testing {
@@ -106,13 +107,7 @@ struct TextRun {
     const std::atomic<bool> go{false};
     return trainer.run(go);
   }
-  std::vector<Tensor> slots() {
-    std::vector<Tensor> out;
-    for (SlotId s = 0; s < experiment.slots().size(); ++s) {
-      out.push_back(trainer.executor().read_slot(s));
-    }
-    return out;
-  }
+  std::vector<Tensor> slots() { return read_slots(trainer.executor(), experiment); }
 
   recipe::Recipe recipe;
   Experiment experiment;

@@ -55,6 +55,15 @@ inline Tensor tiny_labels(const Shape& shape, int64_t step) {
   return labels;
 }
 
+// Weights and optimizer state, in the order of the slots.
+inline std::vector<Tensor> read_slots(Executor& executor, Experiment& experiment) {
+  std::vector<Tensor> out;
+  for (SlotId s = 0; s < experiment.slots().size(); ++s) {
+    out.push_back(executor.read_slot(s));
+  }
+  return out;
+}
+
 // An executor with initial weights and the experiment's update step bound.
 struct TinyRun {
   explicit TinyRun(const std::vector<std::string>& overrides = {},
@@ -93,6 +102,8 @@ struct TinyRun {
     executor.run(update);
     return static_cast<double>(executor.read(update, experiment.update_step().loss).as<float>()[0]);
   }
+
+  std::vector<Tensor> slots() { return read_slots(executor, experiment); }
 
   recipe::Recipe recipe;
   Experiment experiment;

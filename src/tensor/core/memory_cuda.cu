@@ -12,8 +12,14 @@ namespace {
 
 constexpr std::string_view kWhere = "device";
 
-// They are compiled for 90a (cmake/LitheCuda.cmake), which no other card runs.
-bool runs_kernels(int major, int minor) { return major == 9 && minor == 0; }
+// The kernels are compiled for 90a (cmake/LitheCuda.cmake), which no other card runs.
+bool runs_kernels(int index) {
+  int major = 0;
+  int minor = 0;
+  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) == cudaSuccess &&
+         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) == cudaSuccess &&
+         major == 9 && minor == 0;
+}
 
 constexpr uint64_t kHoldNanoseconds = 5'000'000;
 
@@ -49,7 +55,7 @@ class CudaMemory final : public DeviceMemory {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, index), "reading the device's properties");
     description_ = fmt::format("cuda:{}, {}", index, properties.name);
-    if (!runs_kernels(properties.major, properties.minor)) {
+    if (!runs_kernels(index)) {
       throw DeviceError(kWhere,
                         "{} has compute capability {}.{}; the kernels are written for 9.0 (H100, "
                         "H200); use --device cpu",
@@ -314,14 +320,7 @@ int cuda_device_count() {
   return count;
 }
 
-bool cuda_available() {
-  int major = 0;
-  int minor = 0;
-  return cuda_device_count() > 0 &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess &&
-         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) == cudaSuccess &&
-         runs_kernels(major, minor);
-}
+bool cuda_available() { return cuda_device_count() > 0 && runs_kernels(0); }
 
 std::shared_ptr<DeviceMemory> cuda_memory(int index) {
   const int count = cuda_device_count();

@@ -21,7 +21,7 @@ inline constexpr int kColumns = 256;  // and its columns
 inline constexpr int kDepth = 64;     // of a stage
 inline constexpr int kStages = 3;
 inline constexpr int kThreads = 512;
-inline constexpr int kMultipliers = 256;
+inline constexpr int kMultipliers = 256;  // of them
 inline constexpr int kCluster = 2;
 inline constexpr int kWarps = 7;       // of the epilogue
 inline constexpr int kRowsAtOnce = 2;  // that a lane of it has in registers
@@ -309,28 +309,28 @@ __global__ void __cluster_dims__(kCluster, 1, 1) __launch_bounds__(kThreads, 1)
            const __grid_constant__ Epilogue epilogue_of_all) {
   const uint32_t base = shared_address(memory);
   const Barriers barriers{base + kBarriers};
-  if (threadIdx.x == 0) {
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread == 0) {
     for (int stage = 0; stage < kStages; ++stage) {
       barrier_init(barriers.full(stage), 1);
       barrier_init(barriers.empty(stage), kMultipliers / 32 * kCluster);
     }
     barrier_init(barriers.handed_over(), kMultipliers);
-    barrier_init(barriers.taken(), kWarps * 32);
+    barrier_init(barriers.taken(), Worker::kThreads);
     publish_barriers();
   }
   const int first_column = Tiles(shape).column();
-  if (bias != nullptr && has_biases(shape, first_column, static_cast<int>(threadIdx.x))) {
-    store_biases(base, static_cast<int>(threadIdx.x),
-                 load_biases(bias, first_column, static_cast<int>(threadIdx.x)));
+  if (bias != nullptr && has_biases(shape, first_column, thread)) {
+    store_biases(base, thread, load_biases(bias, first_column, thread));
   }
   cluster_meet();
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = thread / 32;
   if (warp < 4 || warp >= 12) {
     keep_registers<88>();
-    if (threadIdx.x == 0) {
+    if (thread == 0) {
       bring<kDown>(shape, base, barriers, a, b);
     } else if (warp > 0) {
-      const Worker worker{warp < 4 ? warp - 1 : warp - 9, static_cast<int>(threadIdx.x) % 32};
+      const Worker worker{warp < 4 ? warp - 1 : warp - 9, thread % 32};
       Epilogue epilogue = epilogue_of_all;
       epilogue.begin(worker);
       finish(shape, base, barriers, bias, worker, epilogue);

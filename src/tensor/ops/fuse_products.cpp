@@ -12,7 +12,7 @@ namespace {
 
 // Tiles enough that every processor has one to multiply while it finishes another.
 bool has_work_enough(int64_t rows, int64_t columns) {
-  constexpr int64_t kTile = kFinishedRows * 256;
+  constexpr int64_t kTile = kFinishedRows * kFinishedColumns;
   return rows * columns >= 2 * kProcessors * kTile;
 }
 

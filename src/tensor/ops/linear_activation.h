@@ -19,8 +19,9 @@ extern const OpDef linear_activation_codes_op, matmul_activation_codes_grad_op;
 // are taken by the library, and a pass behind it.
 bool is_finished_in_registers(DType dtype, int64_t rows, int64_t columns, int64_t depth);
 
-// Rows of results that are summed apart by it.
+// Its tiles of results; the rows of one are summed apart.
 inline constexpr int64_t kFinishedRows = 128;
+inline constexpr int64_t kFinishedColumns = 256;
 
 void linear_activation_codes_cpu(const KernelArgs& args);
 void matmul_activation_codes_grad_cpu(const KernelArgs& args);

@@ -12,7 +12,7 @@ namespace {
 using namespace device;
 using Way = ProductThenActivation::Way;
 
-static_assert(kFinishedRows == product::kRows);
+static_assert(kFinishedRows == product::kRows && kFinishedColumns == product::kColumns);
 
 // What the kernel multiplies: a [rows, depth] by b [columns, depth]ᵀ or, kDown, [depth, columns].
 struct Operands {
